@@ -1,0 +1,214 @@
+"""The decomposed head, in which each class reads only its own filters, and ways to mend it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from paperlib.filters import Subsets, check_features, membership
+
+SMALL_PROBLEM = 2**24  # N * D below which a second thread costs more than it saves
+
+
+class DecomposedHead(nn.Module):
+    """A linear layer cut to the filters of each class; a drop-in for the dense head.
+
+    logit_c = b_c + sum_{j in I_c} W[c, j] x_j
+
+    `weight: [C, D]`, `bias: [C]` and `subsets` (one index tensor per class) -> a module from
+    `[N, D]` to `[N, C]`.  Only the kept weights are parameters (`values`), so training cannot
+    revive the others.  Raises ValueError for indices outside 0..D-1.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
+        super().__init__()
+        if len(subsets) != len(weight):
+            raise ValueError(f"{len(subsets)} subsets for a head of {len(weight)} classes")
+        member = membership(subsets, weight.shape[1]).to(weight.device)
+        self.num_classes, self.num_filters = weight.shape
+        self.register_buffer("position", member.flatten().nonzero().flatten())
+        self.values = nn.Parameter(weight.detach()[member].clone())
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights as a dense `[C, D]` matrix, zero outside each class's subset."""
+        dense = self.values.new_zeros(self.num_classes * self.num_filters)
+        return dense.scatter(0, self.position, self.values).view(self.num_classes, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        kept = len(self.values) / self.num_classes
+        return f"filters={self.num_filters}, classes={self.num_classes}, mean kept={kept:g}"
+
+
+@torch.no_grad()
+def correct_by_k(
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, subsets: Mapping[int, Subsets]
+) -> Tensor:
+    """`[K, N] bool`: which images the decomposed head classifies correctly, one row per k.
+
+    features: [N, D] float, labels: [N] int64, weight: [C, D], bias: [C], subsets: {k: subsets}.
+    Kept per image, so that intervals of differences can resample the same images.
+    """
+    check_features(features, labels, len(weight))
+    rows = [
+        DecomposedHead(weight, bias, chosen)(features).argmax(dim=1) == labels
+        for chosen in subsets.values()
+    ]
+    return torch.stack(rows)
+
+
+def accuracy_by_k(
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, subsets: Mapping[int, Subsets]
+) -> dict[int, float]:
+    """Accuracy of the decomposed head for every k: the mean of `correct_by_k` over images."""
+    correct = correct_by_k(features, labels, weight, bias, subsets)
+    return dict(zip(subsets, correct.double().mean(dim=1).tolist(), strict=True))
+
+
+def mean_fill(weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor) -> DecomposedHead:
+    """Stand in for every omitted feature with its mean over the train images.
+
+    b'_c = b_c + sum_{j not in I_c} W[c, j] mean(x_j)
+
+    A constant per class, folded into the bias.  features: [N, D] float, the train split.
+    """
+    omitted = weight * ~membership(subsets, weight.shape[1]).to(weight.device)
+    means = features.double().mean(dim=0)
+    return DecomposedHead(weight, bias + (omitted.double() @ means).to(bias.dtype), subsets)
+
+
+def least_squares_refit(
+    weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor
+) -> DecomposedHead:
+    """Refit each class's k weights and bias to the dense logits of the train images.
+
+    min over (w, b) of sum_n (b + sum_{j in I_c} w_j x_nj - logit_nc)^2
+
+    features: [N, D] float, the train split.  With z = [x, 1] and G = z^T z, class c solves
+    G[I, I] v = G[I, :] [W_c, b_c], so the cost in memory is D^2 whatever N and C.
+    """
+    z = F.pad(features.double(), (0, 1), value=1.0)  # [N, D + 1]
+    gram = z.T @ z
+    dense = torch.cat([weight, bias[:, None]], dim=1).double()  # [C, D + 1]
+    intercept = torch.tensor([weight.shape[1]], device=weight.device)
+    refitted = dense.clone()
+    for c, chosen in enumerate(subsets):
+        kept = torch.cat([chosen.to(weight.device), intercept])
+        # pinv, because a filter that is dead on the train images makes the system singular
+        inverse = torch.linalg.pinv(gram[kept][:, kept], hermitian=True)
+        refitted[c, kept] = inverse @ (gram[kept] @ dense[c])
+    refitted = refitted.to(weight.dtype)
+    return DecomposedHead(refitted[:, :-1], refitted[:, -1], subsets)
+
+
+@contextmanager
+def _threads_for(size: int) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if size < SMALL_PROBLEM else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def softmax_refit(
+    weight: Tensor,
+    bias: Tensor,
+    subsets: Subsets,
+    features: Tensor,
+    labels: Tensor,
+    *,
+    l2: float = 1e-3,
+    max_iterations: int = 100,
+) -> DecomposedHead:
+    """Refit each class's k weights and bias by the decomposed softmax on the train images.
+
+    min over (w, b) of mean_n -log softmax(decomposed logits_n)[y_n] + l2 / 2 * |w|^2
+
+    Convex; L-BFGS from the given weights, in float64.  features: [N, D] float, labels: [N] int64,
+    the train split.  The network itself stays untouched, no image is needed.  Source: the paper's
+    decomposed softmax, arXiv 2112.07719, which its authors minimise over the whole network.
+    """
+    check_features(features, labels, len(weight))
+    head = DecomposedHead(weight.double(), bias.double(), subsets)
+    x = features.double()
+    optimizer = torch.optim.LBFGS(
+        head.parameters(),
+        max_iter=max_iterations,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-9,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(head(x), labels) + l2 / 2 * head.values.square().sum()
+        loss.backward()
+        return loss
+
+    with _threads_for(features.numel()):
+        optimizer.step(closure)
+    return head.to(weight.dtype).requires_grad_(False)
+
+
+def finetune_network(
+    model: nn.Module,
+    head_name: str,
+    subsets: Subsets,
+    dataset: Dataset,
+    *,
+    epochs: int = 1,
+    learning_rate: float = 1e-2,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    progress: bool = True,
+) -> nn.Module:
+    """Train a copy of the whole network by the decomposed softmax (SGD, momentum 0.9, cosine).
+
+    `dataset` yields (image, label); `head_name` names the final layer, which the copy holds as a
+    `DecomposedHead`.  Batch statistics stay frozen: a short run at a small rate would only blur
+    them.  Returns the copy in eval mode.  Raises ValueError for a rate or epochs below zero.
+    Source: the paper's fine-tuning, arXiv 2112.07719.
+    """
+    if epochs < 1 or learning_rate <= 0:
+        raise ValueError(f"epochs ({epochs}) and learning_rate ({learning_rate}) must be positive")
+    tuned = deepcopy(model).to(device).eval()
+    dense = tuned.get_submodule(head_name)
+    tuned.set_submodule(head_name, DecomposedHead(dense.weight, dense.bias, subsets))
+    generator = torch.Generator().manual_seed(seed)
+    loader = DataLoader(dataset, batch_size, shuffle=True, generator=generator)
+    optimizer = torch.optim.SGD(tuned.parameters(), lr=learning_rate, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
+    with tqdm(total=epochs * len(dataset), unit="image", disable=not progress) as bar:
+        for _ in range(epochs):
+            for images, labels in loader:
+                optimizer.zero_grad()
+                F.cross_entropy(tuned(images.to(device)), labels.to(device)).backward()
+                optimizer.step()
+                schedule.step()
+                bar.update(len(labels))
+    return tuned
+
+
+@torch.inference_mode()
+def correct_images(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """`[N] bool`: which images of a dataset of (image, label) a network classifies correctly."""
+    model = model.to(device).eval()
+    batches = DataLoader(dataset, batch_size)
+    return torch.cat([model(x.to(device)).argmax(dim=1).cpu() == y for x, y in batches])

@@ -1,0 +1,54 @@
+"""Figures of the notebooks: each function draws a table or an array on `ax` and returns it."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PUBLISHED = {"color": "black", "marker": "D", "linestyle": "none", "zorder": 4}
+
+
+def use_style() -> None:
+    """Apply the package's one style file to every figure drawn after it."""
+    plt.style.use(Path(__file__).with_name("paperlib.mplstyle"))
+
+
+def save_figure(fig: Figure, path: Path, table: pd.DataFrame) -> None:
+    """Write a figure as `<path>.png` and the numbers behind it as `<path>.csv`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path.with_suffix(".png"))
+    table.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
+
+
+def points_with_intervals(ax: Axes, table: pd.DataFrame, label: str, offset: float = 0.0) -> Axes:
+    """Horizontal points with 95 % intervals, one row per name; columns name, value, low, high."""
+    rows = np.arange(len(table)) + offset
+    errors = np.abs(table[["low", "high"]].to_numpy() - table[["value"]].to_numpy()).T
+    ax.errorbar(table["value"], rows, xerr=errors, fmt="o", capsize=3, label=label)
+    ax.set_yticks(np.arange(len(table)), table["name"])
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(axis="x")
+    return ax
+
+
+def class_filter_heatmap(
+    ax: Axes, matrix: np.ndarray, class_names: list[str], label: str, **kwargs
+) -> Axes:
+    """A [C, D] matrix with one row per class and one column per filter."""
+    style = {"cmap": "viridis", "xticklabels": False, "cbar_kws": {"label": label}} | kwargs
+    sns.heatmap(matrix, ax=ax, yticklabels=class_names, **style)
+    ax.grid(False)
+    ax.tick_params(left=False)
+    ax.set_ylabel("")
+    return ax
+
+
+def line_with_band(ax: Axes, table: pd.DataFrame, x: str, label: str, **kwargs) -> Axes:
+    """A curve with its 95 % band; columns x, value, low, high."""
+    (line,) = ax.plot(table[x], table["value"], label=label, **kwargs)
+    ax.fill_between(table[x], table["low"], table["high"], color=line.get_color(), alpha=0.2, lw=0)
+    return ax

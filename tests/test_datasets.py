@@ -1,0 +1,80 @@
+"""Image folders: every mode becomes RGB, and what cannot be read is named or counted."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paperlib.datasets import UnreadableImageError, load_dataset, read_image
+
+PIXELS = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(PIXELS).save(tmp_path / split / name / "grey.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "1", "CMYK"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("image.tiff" if mode == "CMYK" else "image.png")
+    Image.fromarray(PIXELS).convert("RGB").convert(mode).save(path)
+    image = read_image(path)
+    assert (image.mode, image.size) == ("RGB", (8, 8))
+    if mode in ("L", "RGB", "RGBA", "LA"):
+        assert np.array_equal(np.asarray(image)[:, :, 1], PIXELS)
+
+
+def test_sixteen_bit_greyscale_is_scaled_not_clipped(tmp_path):
+    Image.fromarray(PIXELS.astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "deep.png"))[:, :, 0], PIXELS)
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.fromarray(PIXELS).convert("P")
+    image.save(tmp_path / "clear.png", transparency=bytes(range(256)))
+    assert read_image(tmp_path / "clear.png").mode == "RGB"
+
+
+def test_folder_has_classes_and_val_serves_as_test(folder):
+    dataset = load_dataset(f"imagefolder:{folder}", "test")
+    assert dataset.classes == ["cat", "dog"]
+    assert [label for _, label in dataset] == [0, 1]
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n truncated"])
+def test_unreadable_image_is_named_or_skipped(folder, content):
+    (folder / "train" / "dog" / "broken.png").write_bytes(content)
+    dataset = load_dataset(f"imagefolder:{folder}", "train")
+    with pytest.raises(UnreadableImageError, match=r"cannot read the image file .*broken\.png"):
+        list(dataset)
+    lenient = load_dataset(f"imagefolder:{folder}", "train", skip_unreadable=True)
+    assert [item is None for item in lenient] == [False, True, False]
+
+
+def test_truncated_photo_is_named(folder):
+    path = folder / "train" / "cat" / "photo.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UnreadableImageError, match=r"photo\.jpg"):
+        read_image(path)
+
+
+def test_bad_names_and_folders_are_named(folder, tmp_path_factory):
+    for name in ("mnist", "imagefolder", "imagefolder:", "cifar10:x"):
+        with pytest.raises(ValueError, match="choose cifar10 or imagefolder:PATH"):
+            load_dataset(name, "train")
+    with pytest.raises(ValueError, match="unknown split 'dev'; choose from train, test"):
+        load_dataset(f"imagefolder:{folder}", "dev")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_dataset(f"imagefolder:{folder}/nowhere", "train")
+    with pytest.raises(FileNotFoundError, match=r"no train images: expected .*\['cat', 'dog'\]"):
+        load_dataset(f"imagefolder:{folder / 'train'}", "train")
+    empty = tmp_path_factory.mktemp("empty")
+    (empty / "train" / "cat").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="cat"):
+        load_dataset(f"imagefolder:{empty}", "train")

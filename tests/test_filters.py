@@ -1,0 +1,188 @@
+"""Ranking against brute force in plain Python, on shapes, ties and dead filters."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paperlib.filters import (
+    class_statistics,
+    features_for_mass,
+    frequency_histogram,
+    influential_filters,
+    membership,
+    response_mass,
+)
+
+
+@st.composite
+def labelled_features(draw):
+    """Few distinct values, so that ties, dead filters and one-image classes are common."""
+    n, d, c = draw(st.integers(1, 25)), draw(st.integers(1, 9)), draw(st.integers(1, 4))
+    values = st.sampled_from([0.0, 0.0, 0.25, 0.1, 0.3, 1.0, 7.5])
+    rows = draw(st.lists(st.lists(values, min_size=d, max_size=d), min_size=n, max_size=n))
+    labels = draw(st.lists(st.integers(0, c - 1), min_size=n, max_size=n))
+    return torch.tensor(rows), torch.tensor(labels), c
+
+
+def top_k(row, k):
+    """The k largest features of one image: larger first, then lower index."""
+    return sorted(range(len(row)), key=lambda j: (-row[j], j))[:k]
+
+
+def brute_histogram(features, labels, num_classes, k):
+    counts = [[0] * features.shape[1] for _ in range(num_classes)]
+    for row, label in zip(features.tolist(), labels.tolist(), strict=True):
+        for j in top_k(row, k):
+            counts[label][j] += 1
+    return counts
+
+
+def brute_subset(features, labels, num_classes, c, k):
+    """I_c(k) by the definition, with exact fractions for the means."""
+    counts = brute_histogram(features, labels, num_classes, k)[c]
+    mine = [row for row, y in zip(features.tolist(), labels.tolist(), strict=True) if y == c]
+    totals = [sum(map(Fraction, column)) for column in zip(*mine, strict=True)]
+    return sorted(range(len(counts)), key=lambda j: (-counts[j], -totals[j], j))[:k]
+
+
+@settings(max_examples=150, deadline=None)
+@given(labelled_features())
+def test_histogram_and_subsets_equal_brute_force(data):
+    features, labels, c = data
+    d = features.shape[1]
+    histogram = frequency_histogram(features, labels, c, d)
+    present = labels.unique().tolist()
+    remapped = torch.tensor([present.index(y) for y in labels.tolist()])
+    statistics = class_statistics(features, remapped, len(present), d)
+    for k in range(1, d + 1):
+        assert histogram[k - 1].tolist() == brute_histogram(features, labels, c, k)
+        found = [filters.tolist() for filters in influential_filters(statistics, k)]
+        assert found == [brute_subset(features, labels, c, y, k) for y in present]
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelled_features(), st.randoms(use_true_random=False))
+def test_batch_order_precision_and_sharding_change_nothing(data, random):
+    features, labels, c = data
+    features = features.half().float()  # values that both precisions hold
+    k = features.shape[1]
+    whole = class_statistics(features, labels, c, k)
+    rows = list(range(len(labels)))
+    random.shuffle(rows)
+    shuffled = class_statistics(features[rows].half(), labels[rows], c, k)
+    cut = len(rows) // 2
+    parts = class_statistics(features[:cut], labels[:cut], c, k) + class_statistics(
+        features[cut:], labels[cut:], c, k
+    )
+    for other in (shuffled, parts):
+        assert torch.equal(whole.histogram, other.histogram)
+        assert torch.equal(whole.totals, other.totals)
+        assert torch.equal(whole.images, other.images)
+
+
+def test_class_sums_break_ties_beyond_float_rounding():
+    """0.1 summed 3 times and 0.3 once differ in float64; equal means must go to the lower index."""
+    x = torch.tensor([[0.3, 0.1], [0.1, 0.3]])
+    many = x.repeat(501, 1)[torch.randperm(1002, generator=torch.Generator().manual_seed(3))]
+    statistics = class_statistics(many, torch.zeros(1002, dtype=torch.int64), 1, 1)
+    assert statistics.totals[0, 0] == statistics.totals[0, 1]
+    assert influential_filters(statistics, 1)[0].tolist() == [0]
+
+
+def test_negative_features_and_exact_means():
+    x = torch.tensor([[-1.5, 0.25], [-0.5, 2.0]])
+    statistics = class_statistics(x, torch.zeros(2, dtype=torch.int64), 1, 2)
+    assert statistics.means.tolist() == [[-1.0, 1.125]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_gives_the_same_subsets(resnet20):
+    train = resnet20.split("train")
+    on = {
+        device: class_statistics(train.features.to(device), train.labels.to(device), 10, 64)
+        for device in ("cpu", "cuda")
+    }
+    for k in (1, 5, 0.5):
+        pairs = zip(*(influential_filters(one, k) for one in on.values()), strict=True)
+        assert all(torch.equal(a, b.cpu()) for a, b in pairs)
+
+
+def test_share_of_the_mass_is_the_smallest_set_that_reaches_it():
+    x = torch.tensor([[4.0, 1.0, 3.0, 2.0], [4.0, 1.0, 3.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
+    statistics = class_statistics(x, torch.tensor([0, 0, 1]), 2, 1)
+    sets = {f: [s.tolist() for s in influential_filters(statistics, f)] for f in (0.4, 0.41, 0.75)}
+    assert sets[0.4] == [[0], [0, 1]]
+    assert sets[0.41] == [[0, 2], [0, 1]]
+    assert sets[0.75] == [[0, 2, 3], [0, 1, 2]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelled_features(), st.floats(0.01, 1.0))
+def test_mass_equals_brute_force(data, fraction):
+    features, _, _ = data
+    mass, needed = response_mass(features), features_for_mass(features, fraction)
+    for row, curve, n in zip(features.tolist(), mass, needed.tolist(), strict=True):
+        total = sum(row)
+        if total == 0:
+            assert n == 0 and curve.isnan().all()
+            continue
+        largest = sorted(row, reverse=True)
+        shares = [sum(largest[: k + 1]) / total for k in range(len(row))]
+        assert curve.tolist() == pytest.approx(shares)
+        assert shares[n - 1] >= fraction - 1e-9
+        assert n == 1 or shares[n - 2] < fraction + 1e-9
+
+
+def test_equal_features_share_the_mass_equally():
+    equal = torch.full((1, 10), 0.1)
+    needed = [features_for_mass(equal, f / 10).item() for f in range(1, 11)]
+    assert needed == list(range(1, 11))
+
+
+X, Y = torch.rand(4, 3), torch.tensor([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "k", "message"),
+    [
+        (X[0], Y, 1, r"features must be \[N, D\]"),
+        (X, Y[:3], 1, r"features must be \[N, D\]"),
+        (X.masked_fill(X > 0.5, float("nan")), Y, 1, "NaN or infinity"),
+        (X, torch.tensor([0, 1, 2, 0]), 1, "labels must lie in 0..1, found 0..2"),
+        (X, torch.tensor([0, 1, -1, 0]), 1, "labels must lie in 0..1, found -1..1"),
+        (X, Y, 0, "k must be a whole number from 1 to 3, not 0"),
+        (X, Y, 4, "k must be a whole number from 1 to 3, not 4"),
+        (X, Y, True, "k must be a whole number"),
+    ],
+)
+def test_bad_input_is_named(features, labels, k, message):
+    with pytest.raises(ValueError, match=message):
+        frequency_histogram(features, labels, 2, k)
+
+
+def test_ranking_refuses_what_it_cannot_rank():
+    statistics = class_statistics(X, Y, 3, 2)
+    with pytest.raises(ValueError, match=r"classes without images .*\[2\]"):
+        influential_filters(statistics, 1)
+    whole = class_statistics(X, Y, 2, 2)
+    with pytest.raises(ValueError, match="from 1 to 2, not 3"):
+        influential_filters(whole, 3)
+    with pytest.raises(ValueError, match=r"between 0 and 1, not 1\.5"):
+        influential_filters(whole, 1.5)
+    with pytest.raises(ValueError, match="non-negative"):
+        response_mass(X - 1)
+    with pytest.raises(ValueError, match="fraction"):
+        features_for_mass(X, 0.0)
+    with pytest.raises(ValueError, match="different shapes"):
+        whole + statistics
+
+
+def test_membership_refuses_bad_subsets():
+    assert membership([torch.tensor([2, 0])], 3).tolist() == [[True, False, True]]
+    with pytest.raises(ValueError, match=r"class 1: filters must lie in 0\.\.2"):
+        membership([torch.tensor([0]), torch.tensor([3])], 3)
+    with pytest.raises(ValueError, match="listed twice"):
+        membership([torch.tensor([1, 1])], 3)

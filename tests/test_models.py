@@ -1,0 +1,103 @@
+"""CIFAR ResNets, checkpoints checked by SHA-256, and the head of any classifier."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models as torchvision_models
+
+from paperlib.models import (
+    CHECKPOINTS,
+    BasicBlock,
+    CifarResNet,
+    find_checkpoint,
+    load_model,
+    split_head,
+)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """No assets and an empty cache, so that a checkpoint has to be downloaded."""
+    monkeypatch.delenv("PAPERLIB_ASSETS", raising=False)
+    monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (56, 853_018), (110, 1_727_962)])
+def test_parameter_counts_are_those_of_he_et_al(depth, parameters):
+    """He et al. 2016, table 6: 0.27, 0.85 and 1.7 million."""
+    model = CifarResNet(depth)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_shortcut_subsamples_and_pads_with_zeros_on_both_sides():
+    x = torch.rand(1, 16, 4, 4)
+    shortcut = BasicBlock(16, 32, stride=2).shortcut(x)
+    assert torch.equal(shortcut[:, 8:24], x[:, :, ::2, ::2])
+    assert shortcut[:, :8].abs().sum() == shortcut[:, 24:].abs().sum() == 0
+
+
+def test_bad_depth_and_network_are_named(empty_cache):
+    with pytest.raises(ValueError, match=r"6n \+ 2 .* not 21"):
+        CifarResNet(21)
+    with pytest.raises(ValueError, match="unknown network 'resnet99'; choose from resnet20, "):
+        find_checkpoint("resnet99")
+
+
+def test_checkpoints_load_strictly(assets):
+    for network in ("resnet20", "resnet56"):
+        loaded = load_model(network)
+        assert not loaded.model.training
+        assert CHECKPOINTS[network].partition("-")[2][:8] == loaded.checkpoint_sha256[:8]
+
+
+def test_altered_checkpoint_is_refused(assets, tmp_path, monkeypatch):
+    name = CHECKPOINTS["resnet20"]
+    (tmp_path / "checkpoints").mkdir()
+    copy = shutil.copyfile(assets / "checkpoints" / name, tmp_path / "checkpoints" / name)
+    copy.write_bytes(copy.read_bytes()[:-1] + b"\x00")
+    monkeypatch.setenv("PAPERLIB_ASSETS", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"SHA-256 starts with .* expected 12fca82f"):
+        find_checkpoint("resnet20")
+
+
+def test_missing_checkpoint_is_downloaded_and_checked(empty_cache, monkeypatch, tmp_path_factory):
+    """A local file stands in for the network: the wrong bytes must be refused."""
+    source = tmp_path_factory.mktemp("server")
+    (source / CHECKPOINTS["resnet20"]).write_bytes(b"not the checkpoint")
+    monkeypatch.setattr("paperlib.models.CHECKPOINT_URL", f"{source.as_uri()}/")
+    with pytest.raises(RuntimeError, match="invalid hash value"):
+        find_checkpoint("resnet20")
+    assert not any(path.is_file() for path in empty_cache.rglob("*"))
+
+
+def test_assets_folder_must_exist(monkeypatch, tmp_path):
+    monkeypatch.setenv("PAPERLIB_ASSETS", str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match="PAPERLIB_ASSETS names"):
+        find_checkpoint("resnet20")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (CifarResNet(20), "linear"),
+        (torchvision_models.resnet18(), "fc"),
+        (torchvision_models.mobilenet_v3_small(), "classifier.3"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), "3"),
+    ],
+)
+def test_head_is_the_last_linear_layer(model, name):
+    assert split_head(model).name == name
+
+
+def test_head_errors_list_the_modules():
+    convolutional = nn.Sequential(nn.Conv2d(3, 10, 1), nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(ValueError, match=r"no nn\.Linear; modules looked at: 0 \(Conv2d\), 1"):
+        split_head(convolutional)
+    two = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    assert split_head(two, "0").module is two[0]
+    with pytest.raises(ValueError, match=r"no nn\.Linear named 'fc'; modules looked at: 0, 2"):
+        split_head(two, "fc")
