@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
 from paperlib.claims import scorecard, summary
-from paperlib.features import TIERS
 from paperlib.paths import NOTEBOOKS, ROOT
+from paperlib.tiers import TIERS
 
 
 @dataclass(frozen=True)
@@ -66,48 +66,50 @@ def run_notebook(source: Path, folder: Path, parameters: Mapping) -> Outcome:
     started = time.monotonic()
     partial = folder / f".{source.stem}.partial.ipynb"
     finished, failed = folder / source.name, folder / f"{source.stem}.failed.ipynb"
+    settings = {"cwd": source.parent, "progress_bar": False, "kernel_name": "python3"}
     try:
-        papermill.execute_notebook(
-            source, partial, parameters, cwd=NOTEBOOKS, progress_bar=False, kernel_name="python3"
-        )
+        papermill.execute_notebook(source, partial, parameters, **settings)
+        os.replace(partial, finished)
+        failed.unlink(missing_ok=True)
+        return Outcome(source.stem, finished, time.monotonic() - started)
     except PapermillExecutionError as error:
         os.replace(partial, failed)
         reason = f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
         return Outcome(source.stem, failed, time.monotonic() - started, reason)
-    os.replace(partial, finished)
-    failed.unlink(missing_ok=True)
-    return Outcome(source.stem, finished, time.monotonic() - started)
+    finally:
+        partial.unlink(missing_ok=True)  # left over where the run was interrupted
 
 
 def run_all(work: Mapping[Path, Mapping], folder: Path, jobs: int) -> Iterator[Outcome]:
     """Execute several notebooks at once and yield each outcome as it comes.
 
-    A notebook whose process dies counts as failed; the others go on.
+    The scorecard runs last, because it reads what the others record.  A notebook whose process
+    dies counts as failed; the others go on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PAPERLIB_FIGURES"] = str(folder / "figures")
     threads = max(1, (os.cpu_count() or 1) // jobs)  # the kernels share the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    scorecards = {path for path in work if path.stem.endswith("_scorecard")}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        running: dict[Future, Path] = {
-            pool.submit(run_notebook, path, folder, parameters): path
-            for path, parameters in work.items()
-        }
         try:
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    path = running.pop(future)
-                    error = future.exception()
-                    yield (
-                        future.result()
-                        if error is None
-                        else Outcome(path.stem, path, 0.0, f"{type(error).__name__}: {error}")
-                    )
+            for paths in (work.keys() - scorecards, scorecards):
+                running = {
+                    pool.submit(run_notebook, path, folder, work[path]): path
+                    for path in sorted(paths)
+                }
+                for future in as_completed(running):
+                    yield _outcome(future, running[future])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _outcome(future: Future, path: Path) -> Outcome:
+    if error := future.exception():
+        return Outcome(path.stem, path, 0.0, f"{type(error).__name__}: {error}")
+    return future.result()
 
 
 def _value(text: str) -> object:

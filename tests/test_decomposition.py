@@ -1,0 +1,171 @@
+"""The decomposed head and its repairs, on heads whose right answer is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from paperlib import baselines
+from paperlib.decomposition import (
+    DecomposedHead,
+    accuracy_by_k,
+    correct_by_k,
+    correct_images,
+    finetune_network,
+    least_squares_refit,
+    mean_fill,
+    softmax_refit,
+)
+from paperlib.filters import class_statistics, influential_filters
+
+WEIGHT = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
+BIAS = torch.tensor([0.5, -0.5])
+SUBSETS = [torch.tensor([1]), torch.tensor([2, 0])]  # of different sizes
+
+
+def test_each_class_reads_only_its_own_filters():
+    head = DecomposedHead(WEIGHT, BIAS, SUBSETS)
+    x = torch.tensor([[10.0, 1.0, 2.0]])
+    assert head(x).tolist() == [[2.0 * 1 + 0.5, -1.0 * 10 + 3.0 * 2 - 0.5]]
+    assert head.weight.tolist() == [[0.0, 2.0, 0.0], [-1.0, 0.0, 3.0]]
+
+
+def test_all_filters_give_the_dense_head_exactly(resnet20):
+    dense = nn.Linear(64, 10)
+    everything = [torch.arange(64).flip(0)] * 10
+    head = DecomposedHead(dense.weight, dense.bias, everything)
+    assert torch.equal(head(resnet20.features), dense(resnet20.features))
+
+
+def test_state_dict_round_trip_and_training_keep_the_subsets():
+    head = DecomposedHead(WEIGHT, BIAS, SUBSETS)
+    other = DecomposedHead(torch.zeros(2, 3), torch.zeros(2), [torch.tensor([0]), torch.arange(2)])
+    other.load_state_dict(head.state_dict())
+    assert torch.equal(other.weight, head.weight)
+    assert [name for name, _ in head.named_parameters()] == ["values", "bias"]
+    optimizer = torch.optim.SGD(head.parameters(), lr=1.0)
+    head(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    assert ((head.weight == 0) == (other.weight == 0)).all()
+    assert not torch.equal(head.weight, other.weight)
+
+
+def test_bad_subsets_are_named():
+    with pytest.raises(ValueError, match="1 subsets for a head of 2 classes"):
+        DecomposedHead(WEIGHT, BIAS, SUBSETS[:1])
+    with pytest.raises(ValueError, match=r"class 1: filters must lie in 0\.\.2"):
+        DecomposedHead(WEIGHT, BIAS, [torch.tensor([0]), torch.tensor([-1])])
+
+
+def test_correct_by_k_by_hand():
+    x, y = (
+        torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [2.0, 0.0, 1.0]]),
+        torch.tensor([0, 1, 0]),
+    )
+    subsets = {2: SUBSETS, 3: [torch.arange(3)] * 2}
+    # k = 3: logits [2.5, -.5], [1, 2.5], [3, .5]; cut: [2.5, -.5], [.5, 2.5], [.5, .5] (tie: first)
+    assert correct_by_k(x, y, WEIGHT, BIAS, subsets).tolist() == [[True] * 3, [True] * 3]
+    wrong = {1: [torch.tensor([0]), torch.tensor([0])]}  # logits [.5, -.5], [.5, -.5], [2.5, -2.5]
+    assert accuracy_by_k(x, y, WEIGHT, BIAS, wrong) == {1: pytest.approx(2 / 3)}
+
+
+def test_mean_fill_adds_the_omitted_means_to_the_bias():
+    train = torch.tensor([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])  # means 2, 3, 4
+    head = mean_fill(WEIGHT, BIAS, SUBSETS, train)
+    assert head.bias.tolist() == [0.5 + 1.0 * 2 + 0.5 * 4, -0.5 + 0.0 * 3]
+    assert torch.equal(head.weight, DecomposedHead(WEIGHT, BIAS, SUBSETS).weight)
+
+
+def random_problem():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(300, 6, generator=generator)
+    return x, torch.randn(4, 6, generator=generator), torch.randn(4, generator=generator)
+
+
+def test_least_squares_equals_a_direct_solve():
+    x, weight, bias = random_problem()
+    subsets = [torch.tensor([0, 3]), torch.tensor([5]), torch.arange(6), torch.tensor([1, 2, 4])]
+    head = least_squares_refit(weight, bias, subsets, x)
+    logits = x @ weight.T + bias
+    for c, chosen in enumerate(subsets):
+        design = torch.cat([x[:, chosen], torch.ones(300, 1)], dim=1).double()
+        expected = torch.linalg.lstsq(design, logits[:, c].double()).solution.float()
+        assert torch.allclose(head.weight[c, chosen], expected[:-1], atol=1e-4)
+        assert torch.allclose(head.bias[c], expected[-1], atol=1e-4)
+
+
+def test_least_squares_survives_a_dead_filter():
+    x, weight, bias = random_problem()
+    x[:, 3] = 0.0
+    head = least_squares_refit(weight, bias, [torch.tensor([0, 3])] * 4, x)
+    assert torch.isfinite(head.weight).all() and head.weight[:, 3].abs().max() < 1e-6
+
+
+def test_softmax_refit_reaches_the_optimum():
+    """At the minimum of a convex loss the gradient vanishes, whatever the starting weights."""
+    x, weight, bias = random_problem()
+    labels = (x @ weight.T).argmax(dim=1)
+    subsets = [torch.tensor([0, 3, 5])] * 4
+    l2 = 1e-2
+    head = softmax_refit(weight, bias, subsets, x, labels, l2=l2)
+    other = softmax_refit(torch.zeros(4, 6), torch.zeros(4), subsets, x, labels, l2=l2)
+    assert torch.allclose(head.weight, other.weight, atol=1e-3)
+    head.requires_grad_(True)
+    loss = nn.functional.cross_entropy(head(x), labels) + l2 / 2 * head.values.square().sum()
+    loss.backward()
+    assert head.values.grad.abs().max() < 1e-5 and head.bias.grad.abs().max() < 1e-5
+    assert loss < nn.functional.cross_entropy(DecomposedHead(weight, bias, subsets)(x), labels)
+
+
+def test_refits_leave_threads_and_inputs_alone():
+    x, weight, bias = random_problem()
+    before, threads = weight.clone(), torch.get_num_threads()
+    softmax_refit(weight, bias, [torch.arange(2)] * 4, x, torch.arange(300) % 4)
+    assert torch.equal(weight, before) and torch.get_num_threads() == threads
+
+
+def test_finetuning_changes_a_copy_and_learns():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x = torch.randn(400, 8)
+    dataset = list(zip(x, (x[:, 0] > 0).long(), strict=True))
+    settings = {"epochs": 15, "learning_rate": 0.1, "batch_size": 20, "progress": False}
+    subsets = [torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5])]
+    tuned, again = (finetune_network(model, "3", subsets, dataset, **settings) for _ in range(2))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert isinstance(tuned[3], DecomposedHead) and isinstance(model[3], nn.Linear)
+    assert correct_images(tuned, dataset).double().mean() > 0.9
+    assert torch.equal(tuned[1].weight, again[1].weight)
+    with pytest.raises(ValueError, match="must be positive"):
+        finetune_network(model, "3", subsets, dataset, epochs=0)
+
+
+def test_random_subsets_are_seeded_and_uniform():
+    draws = baselines.random_subsets(3, 8, 2, draws=2000, seed=1)
+    again = baselines.random_subsets(3, 8, 2, draws=2000, seed=1)
+    assert torch.equal(torch.stack(draws[5]), torch.stack(again[5]))
+    chosen = torch.stack([torch.stack(draw) for draw in draws])  # [draws, C, k]
+    assert (chosen[:, :, 0] != chosen[:, :, 1]).all()
+    share = torch.bincount(chosen.flatten(), minlength=8) / (2000 * 3)
+    assert (share - 2 / 8).abs().max() < 0.03
+    with pytest.raises(ValueError, match="k must be a whole number from 1 to 8, not 9"):
+        baselines.random_subsets(3, 8, 9)
+
+
+def test_baselines_by_hand():
+    means = torch.tensor([[3.0, 1.0, 2.0], [1.0, 5.0, 1.0]])
+    assert [s.tolist() for s in baselines.weight_magnitude(WEIGHT, 2)] == [[1, 0], [2, 0]]
+    assert [s.tolist() for s in baselines.mean_activation(means, 2)] == [[0, 2], [1, 0]]
+    # W * means: [3, 2, 1], [-1, 0, 3]
+    assert [s.tolist() for s in baselines.mean_contribution(WEIGHT, means, 2)] == [[0, 1], [2, 1]]
+
+
+def test_a_known_head_gives_back_its_filters():
+    """Each class fires two filters of its own: the ranking must find exactly these."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 4
+    own = torch.tensor([[6, 1], [0, 4], [2, 7], [3, 5]])
+    features = torch.rand(200, 8, generator=generator)
+    features.scatter_add_(1, own[labels], torch.full((200, 2), 2.0))
+    found = influential_filters(class_statistics(features, labels, 4, 2), 2)
+    assert [set(s.tolist()) for s in found] == [set(s) for s in own.tolist()]

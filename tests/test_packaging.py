@@ -1,0 +1,66 @@
+"""pyproject.toml, the lock and environment.yml name the same packages."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from paperlib.paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED = {
+    requirement.name: requirement.specifier
+    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    for requirement in [Requirement(line)]
+}
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def locked():
+    """Name to the versions that the lock pins (several where they differ between Pythons)."""
+    pins = {}
+    pattern = r"^([\w.-]+)==([^\s;]+)(.*?)(?=^\S|\Z)"
+    for match in re.finditer(pattern, (ROOT / "requirements.lock").read_text(), re.M | re.S):
+        assert "--hash=sha256:" in match[3], f"{match[1]} has no hash"
+        pins.setdefault(match[1], []).append(Version(match[2]))
+    return pins
+
+
+def test_lock_pins_every_declared_package_within_its_range():
+    pins = locked()
+    for name, specifier in DECLARED.items():
+        assert all(version in specifier for version in pins[name]), name
+
+
+def test_environment_gives_the_same_packages():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    packages = {}
+    for line in environment["dependencies"]:
+        if isinstance(line, str) and line != "pip":
+            name, specifier = re.fullmatch(r"([\w-]+)(.*)", line).groups()
+            packages[CONDA_NAMES.get(name, name)] = SpecifierSet(specifier)
+    assert packages.pop("python") == SpecifierSet(PROJECT["requires-python"])
+    assert packages == DECLARED
+
+
+def test_ranges_admit_an_existing_gpu_environment():
+    assert Version("2.11.0") in DECLARED["torch"]
+    assert Version("0.26.0") in DECLARED["torchvision"]
+
+
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"\.PHONY: (.*)", makefile)[1].split()
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in targets:
+        assert f"make {target}" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["make reproduce", "make test"])
+def test_readme_names_the_commands(command):
+    assert command in (ROOT / "README.md").read_text()
