@@ -126,7 +126,8 @@ class FeatureBank:
             raise BankError(f"labels must lie in 0..{self.num_classes - 1}, found {low}..{high}")
         if self.split_codes.max() > max(SPLIT_CODES.values()):
             raise BankError(f"split holds {self.split_codes.max()}; known codes are {SPLIT_CODES}")
-        for name, tensor in {"features": self.features, "logits": self.logits}.items():
+        named = {f"blocks/{key}": block for key, block in self.blocks.items()}
+        for name, tensor in ({"features": self.features, "logits": self.logits} | named).items():
             if not (finite := torch.isfinite(tensor).all(dim=1)).all():
                 row = int((~finite).nonzero()[0])
                 raise BankError(f"{name} hold NaN or infinity, first in row {row}")

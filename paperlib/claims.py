@@ -55,6 +55,22 @@ def at_least(limit: float, partly: float, unit: str) -> Rule:
     return Rule(text, lambda value, low, high: mirrored.decide(-value, -high, -low))
 
 
+def proportional() -> Rule:
+    """Of an exponent: 1 is proportional, 0 unrelated; an interval with both tells nothing."""
+
+    def decide(value: float, low: float, high: float) -> str:
+        if low <= 0 <= high:
+            return NOT_TESTABLE if high >= 1 else NOT_REPRODUCED
+        if low <= 1 <= high:
+            return REPRODUCED
+        return PARTLY if low > 0 else NOT_REPRODUCED
+
+    text = (
+        "the 95 % interval holds 1 and not 0 (partly: above 0 without 1; not testable: holds both)"
+    )
+    return Rule(text, decide)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A claim in our words, the published figure and where it stands, and how it is decided."""
@@ -116,6 +132,134 @@ CLAIMS = {
         "points lost at k = 5 after refitting the head, mean of four networks",
         at_most(1.0, 1.0, "points"),
     ),
+    "essential-filters": Claim(
+        "The influential filters are essential: noise on them costs more than on all others",
+        "no figure published with the subsets",
+        "essentiality: features replaced by N(0, 1) noise",
+        "03_influential_filters_are_essential",
+        "accuracy with noise on all others minus noise on the 5 influential, points, four networks",
+        at_least(20, 5, "points"),
+    ),
+    "essential-beyond-chance": Claim(
+        "Influential filters are more essential than as many random ones",
+        "no random baseline published",
+        "our control of the same claim",
+        "03_influential_filters_are_essential",
+        "accuracy with noise on 5 random minus noise on the 5 influential, points, four networks",
+        at_least(20, 5, "points"),
+    ),
+    "essential-at-their-mean": Claim(
+        "They stay essential when a replaced feature keeps its mean",
+        "only noise is published",
+        "our control of the same claim",
+        "03_influential_filters_are_essential",
+        "accuracy with the mean in all others minus in the 5 influential, points, four networks",
+        at_least(20, 5, "points"),
+    ),
+    "overlap-figure": Claim(
+        "The mutual information of the classes' subsets is the published one",
+        "0.0345378 nats",
+        "ResNet-20, k = 5, self-pairs included",
+        "04_filter_subsets_overlap_little",
+        "mean mutual information of our own ResNet-20 subsets, self-pairs included, millinats",
+        contains(34.5378, 2.0, "millinats"),
+    ),
+    "overlap-at-chance": Claim(
+        "The subsets of different classes overlap little: no more than chance gives",
+        "no random baseline published",
+        "our control of the same claim",
+        "04_filter_subsets_overlap_little",
+        "filters that two classes share at k = 5, as a multiple of chance, mean of four networks",
+        at_most(1, 2, "times chance"),
+    ),
+    "overlap-below-csg": Claim(
+        "The subsets overlap less than those of CSG, as published (lowest gates)",
+        "0.0345378 against 0.0375091 nats, self-pairs included",
+        "ResNet-20, k = 5",
+        "04_filter_subsets_overlap_little",
+        "CSG's mean mutual information minus ours, self-pairs left out, millinats",
+        at_least(0, 0, "millinats"),
+    ),
+    "overlap-below-csg-highest": Claim(
+        "The subsets overlap less than those of CSG, read by its highest gates",
+        "not compared",
+        "the authors' CSG checkpoint, k = 5",
+        "04_filter_subsets_overlap_little",
+        "CSG's mean mutual information minus ours, self-pairs left out, millinats",
+        at_least(0, 0, "millinats"),
+    ),
+    "decision-dimension": Claim(
+        "Decisions lie on a low-dimensional manifold",
+        "no figure in the abstract; any head of 10 classes decides in 9 at most",
+        "abstract",
+        "05_decisions_lie_on_a_low_dimensional_manifold",
+        "principal components for accuracy within 1 point, mean of the networks",
+        at_most(16, 32, "of 64 directions"),
+    ),
+    "low-dimensional-decisions": Claim(
+        "C - 1 principal components decide, other directions do not",
+        "no control published",
+        "our control: random subspaces of the same dimension",
+        "05_decisions_lie_on_a_low_dimensional_manifold",
+        "accuracy on C - 1 principal components above random subspaces, points, mean of networks",
+        at_least(20, 5, "points"),
+    ),
+    "variance-meets-decisions": Claim(
+        "The features vary along the directions that the head reads",
+        "not stated",
+        "our control: what the C - 1 bound leaves of the claim",
+        "05_decisions_lie_on_a_low_dimensional_manifold",
+        "mean cos^2 of C - 1 principal components with the head's directions, %, mean of networks",
+        at_least(80, 50, "%"),
+    ),
+    "filters-proportional-to-depth": Claim(
+        "The number of filters that decide a class is proportional to network depth",
+        "proportional: exponent 1",
+        "abstract",
+        "06_dimension_and_depth",
+        "exponent of the smallest k within 1 point against depth, one point a network",
+        proportional(),
+    ),
+    "dimension-proportional-to-depth": Claim(
+        "The dimension of the decision manifold is proportional to network depth",
+        "proportional: exponent 1",
+        "abstract",
+        "06_dimension_and_depth",
+        "exponent of the decision dimension against depth, one point a network",
+        proportional(),
+    ),
+    "concentration-rises": Claim(
+        "From block to block, fewer of the filters carry an image's response",
+        "rises along the network, no figure known to us",
+        "Psi at the residual blocks",
+        "07_selectivity_along_the_network",
+        "rank correlation of Psi with the block's position, mean of the networks",
+        at_least(0.8, 0.5, "in rank correlation"),
+    ),
+    "concentration-is-learnt": Claim(
+        "Training makes Psi rise along the network",
+        "no untrained network published",
+        "our control of the same claim",
+        "07_selectivity_along_the_network",
+        "rise of Psi from first to last block, trained minus untrained, mean of the networks",
+        at_least(0.1, 0, "of the filters"),
+    ),
+    "class-selectivity-is-learnt": Claim(
+        "Training makes filters more class-specific from block to block",
+        "no untrained network published",
+        "the selectivity index of Leavitt & Morcos 2020, our measure of the same claim",
+        "07_selectivity_along_the_network",
+        "rise of the index from first to last block, trained minus untrained, mean of the networks",
+        at_least(0.1, 0, "of the index"),
+    ),
+    "cheaper-head": Claim(
+        "The decomposed head costs less than the dense one",
+        "lower computational cost, no figure",
+        "abstract",
+        "08_decomposed_head_costs_less",
+        "times fewer multiply-accumulates where 95 % of the full head's decisions stay",
+        at_least(2, 1.5, "times"),
+    ),
 }
 
 
@@ -172,3 +316,17 @@ def scorecard(folder: Path) -> pd.DataFrame:
         if path.exists():
             rows.append(json.loads(path.read_text()))
     return pd.DataFrame(rows)
+
+
+def scorecard_markdown(table: pd.DataFrame, notebooks: str) -> str:
+    """The scorecard as a Markdown table; `notebooks` is the link to the notebooks' folder."""
+    lines = [
+        "| claim | published | ours, with 95 % interval | verdict | why it differs |",
+        "|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        link = f"[{row['statement']}]({notebooks}/{row['notebook']}.ipynb)"
+        ours = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]: {row['quantity']}"
+        verdict = f"**{row['verdict']}**"
+        lines.append(f"| {link} | {row['published']} | {ours} | {verdict} | {row['reason']} |")
+    return "\n".join(lines) + "\n"

@@ -7,7 +7,8 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,13 +21,9 @@ from tqdm import tqdm
 import paperlib
 from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.datasets import load_dataset
-from paperlib.models import CHECKPOINTS, load_model, sha256_of, split_head
-from paperlib.paths import ROOT, banks_folder
-
-TIERS = {
-    "embedded": ("resnet20", "resnet32", "resnet44", "resnet56"),
-    "cifar10": ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
-}
+from paperlib.models import CHECKPOINTS, load_model, residual_blocks, sha256_of, split_head
+from paperlib.paths import ROOT, data_folder
+from paperlib.tiers import TIERS
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -53,6 +50,34 @@ def captured_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
         yield inputs
     finally:
         hook.remove()
+
+
+def _pool(name: str, pooled: dict[str, Tensor], module: nn.Module, _, output: Tensor) -> None:
+    """Forward hook: keep `[n, D_l, H, W]` averaged over positions, or `[n, D_l]` as it is."""
+    if not isinstance(output, Tensor) or output.ndim not in (2, 4):
+        found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"block {name!r} must give [n, D] or [n, D, H, W]; it gave {found}")
+    if name in pooled:
+        raise ValueError(f"block {name!r} ({type(module).__name__}) runs twice in a forward pass")
+    pooled[name] = output.float().mean(dim=(2, 3)) if output.ndim == 4 else output.float()
+
+
+@contextmanager
+def pooled_outputs(blocks: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Collect the pooled output `[n, D_l]` of every block; hooks are removed whatever happens."""
+    pooled: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for name, module in blocks.items():
+            hooks.enter_context(module.register_forward_hook(partial(_pool, name, pooled)))
+        yield pooled
+
+
+def _named_blocks(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    modules = {name: module for name, module in model.named_modules() if name}
+    if unknown := sorted(set(names) - set(modules)):
+        valid = ", ".join(modules)
+        raise ValueError(f"{type(model).__name__} has no module {unknown}; choose from {valid}")
+    return {name: modules[name] for name in names}
 
 
 @contextmanager
@@ -107,11 +132,27 @@ def _forward(model: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor,
     return features.float().cpu(), logits.float().cpu()
 
 
+def _shared_classes(datasets: Mapping[str, Dataset], num_classes: int) -> list[str]:
+    """The class names of all splits, checked against each other and the width of the head."""
+    named = {split: list(getattr(images, "classes", [])) for split, images in datasets.items()}
+    first = next(iter(named.values()))
+    for split, names in named.items():
+        if names != first:
+            raise ValueError(f"the splits have different classes: {named}")
+        if names and len(names) != num_classes:
+            raise ValueError(
+                f"the {split} images have {len(names)} classes ({', '.join(names[:10])}), "
+                f"the network tells {num_classes} apart"
+            )
+    return first
+
+
 def extract_features(
     model: nn.Module,
     dataset: Dataset | Mapping[str, Dataset],
     *,
     head: str | None = None,
+    blocks: Sequence[str] = (),
     device: str = "auto",
     batch_size: int = 128,
     workers: int | None = None,
@@ -123,10 +164,12 @@ def extract_features(
     `dataset` yields (image [3, H, W] float32, label); a mapping {"train": ..., "test": ...} makes
     one bank of both splits, a bare dataset counts as train.  Items that are None are left out and
     counted in `metadata["skipped"]`.  `head` names the final layer where it is not the last
-    nn.Linear.  `workers` defaults to 0 on the CPU and up to 8 on a GPU.  The model comes back on
-    its device, in its mode and without hooks.
+    nn.Linear.  `blocks` names modules whose outputs are kept too, averaged over positions, as
+    `blocks[name]: [N, D_l] float16`.  `workers` defaults to 0 on the CPU and up to 8 on a GPU.
+    The model comes back on its device, in its mode and without hooks.
 
-    Raises ValueError for a model whose output is not a linear layer's, no images or a bad device.
+    Raises ValueError for a model whose output is not a linear layer's, no images, a bad device or
+    an unknown block (naming the valid ones).
     """
     target = choose_device(device)
     if batch_size < 1:
@@ -137,8 +180,10 @@ def extract_features(
     if unknown := sorted(set(datasets) - set(SPLIT_CODES)):
         raise ValueError(f"unknown splits {unknown}; choose from {', '.join(SPLIT_CODES)}")
     final = split_head(model, head).module
+    class_names = _shared_classes(datasets, final.out_features)
     home = final.weight.device
-    rows, skipped = [], 0
+    modules = _named_blocks(model, blocks)
+    rows, pooled, skipped = [], {name: [] for name in modules}, 0
     bar = tqdm(total=sum(map(len, datasets.values())), unit="image", disable=not progress)
     try:
         model.to(target)
@@ -146,7 +191,10 @@ def extract_features(
             for x, y, code, unreadable in _batches(datasets, batch_size, workers, target):
                 skipped += unreadable
                 if len(y):
-                    batch = _forward(model, final, x.to(target, non_blocking=True))
+                    with pooled_outputs(modules) as outputs:
+                        batch = _forward(model, final, x.to(target, non_blocking=True))
+                    for name, kept in pooled.items():
+                        kept.append(outputs[name].half().cpu())
                     rows.append((*batch, y, torch.full((len(y),), code, dtype=torch.uint8)))
                 bar.update(len(y) + unreadable)
     finally:
@@ -161,8 +209,9 @@ def extract_features(
         logits,
         labels,
         codes,
-        class_names=getattr(next(iter(datasets.values())), "classes", []),
+        class_names=class_names,
         stored_head=LinearHead(weight, bias),
+        blocks={name: torch.cat(kept) for name, kept in pooled.items()},
         metadata=(metadata or {}) | {"skipped": skipped, "versions": _versions()},
     )
 
@@ -178,6 +227,7 @@ def make_bank(
     out: str | Path,
     *,
     splits: Sequence[str] = tuple(SPLIT_CODES),
+    blocks: Sequence[str] = (),
     device: str = "auto",
     batch_size: int = 128,
     workers: int | None = None,
@@ -186,7 +236,8 @@ def make_bank(
 ) -> FeatureBank:
     """Extract a published network's features over a named dataset and save them to `out`.
 
-    The one code path behind the command line and `load_bank`.  Raises what `load_model`,
+    The one code path behind the command line and `load_bank`; `blocks=["auto"]` keeps every
+    residual block but the last, whose pooled output is the features.  Raises what `load_model`,
     `load_dataset` and `extract_features` raise, and writes nothing in that case.
     """
     pretrained = load_model(network)
@@ -203,6 +254,7 @@ def make_bank(
     bank = extract_features(
         pretrained.model,
         datasets,
+        blocks=residual_blocks(pretrained.model)[:-1] if list(blocks) == ["auto"] else blocks,
         device=device,
         batch_size=batch_size,
         workers=workers,
@@ -233,7 +285,7 @@ def load_bank(network: str, tier: str = "embedded", device: str = "auto") -> Fea
         choices = ", ".join(TIERS[tier])
         raise ValueError(f"unknown network {network!r} in tier {tier}; choose from {choices}")
     if tier == "embedded":
-        return FeatureBank.load(banks_folder() / f"{network}.safetensors")
+        return FeatureBank.load(data_folder() / "banks" / f"{network}.safetensors")
     path = ROOT / "build" / tier / "banks" / f"{network}.safetensors"
     if not path.exists():
         make_bank(network, "cifar10", path, device=device)
@@ -250,6 +302,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, help="cifar10 or imagefolder:PATH")
     parser.add_argument("--out", required=True, type=Path, help="the bank, a .safetensors file")
     parser.add_argument("--splits", nargs="+", choices=SPLIT_CODES, default=list(SPLIT_CODES))
+    parser.add_argument(
+        "--blocks",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="modules whose pooled outputs to keep; auto: the residual blocks below the features",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-size", type=int, default=128, help="images per forward pass")
     parser.add_argument("--workers", type=int, help="loader processes; 0 on the CPU, 8 on a GPU")

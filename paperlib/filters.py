@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -140,6 +141,16 @@ def class_statistics(
     return ClassStatistics(histogram, images, whole, fraction)
 
 
+def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
+    """`[R, k] int64`: the k filters of each row with the highest count, ties to the larger total.
+
+    counts, totals: [R, D]; remaining ties go to the lower index.
+    """
+    # Least significant key first: a stable sort by total, then a stable sort by count
+    by_total = largest_filters(totals, totals.shape[1])
+    return by_total.gather(1, largest_filters(counts.gather(1, by_total), k))
+
+
 def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
     """The influential filters I_c(k) of every class, most influential first.
 
@@ -156,11 +167,33 @@ def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
     if isinstance(k, float):
         return _filters_for_share(statistics.totals, k)
     check_k(k, statistics.k_max)
-    # Least significant key first: a stable sort by mean, then a stable sort by count.
-    by_mean = largest_filters(statistics.totals, statistics.totals.shape[1])
-    counts = statistics.histogram[k - 1].gather(1, by_mean)
-    order = by_mean.gather(1, largest_filters(counts, k))
-    return list(order)
+    return list(rank_filters(statistics.histogram[k - 1], statistics.totals, k))
+
+
+def resampled_filters(
+    features: Tensor, labels: Tensor, num_classes: int, k: int, *, draws: int = 200, seed: int = 0
+) -> list[Subsets]:
+    """I_c(k) chosen anew on `draws` bootstrap resamples of each class's images.
+
+    H*_k[c, j] = sum_n t_n [j among the k largest of x_n], with t_n how often image n is drawn
+
+    features: [N, D] float, labels: [N] int64 (the train split) -> `draws` lists of C tensors
+    `[k] int64`, ranked as `influential_filters` ranks.  Resampling within classes keeps their
+    sizes.  Raises ValueError on bad shapes, labels or k, and for a class without images.
+    """
+    check_features(features, labels, num_classes)
+    check_k(k, features.shape[1])
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for c in range(num_classes):
+        x = features[labels == c].double().cpu()
+        if not len(x):
+            raise ValueError(f"class {c} has no images to resample")
+        named = torch.zeros_like(x).scatter_(1, largest_filters(x, k), 1.0)
+        drawn = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=draws)
+        times = torch.from_numpy(drawn).double()  # [draws, N_c]
+        chosen.append(rank_filters(times @ named, times @ x, k))
+    return [list(draw) for draw in torch.stack(chosen, dim=1)]
 
 
 def _filters_for_share(totals: Tensor, share: float) -> Subsets:

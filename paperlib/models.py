@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import transforms
+from torchvision.models import resnet
 
 from paperlib.paths import cache_folder, find_asset
 
@@ -134,6 +135,29 @@ def load_model(network: str) -> PretrainedNetwork:
     model = CifarResNet(depth=int(network.removeprefix("resnet")))
     model.load_state_dict({key.removeprefix("module."): value for key, value in saved.items()})
     return PretrainedNetwork(network, model.eval(), CIFAR_TRANSFORM, sha256_of(path))
+
+
+def untrained_model(network: str, seed: int) -> CifarResNet:
+    """A CIFAR ResNet with PyTorch's initial weights, drawn from `seed`, in eval mode.
+
+    Its batch norms still hold mean 0 and variance 1, whatever the data: set them with
+    `torch.optim.swa_utils.update_bn` before comparing with a trained network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CifarResNet(depth=int(network.removeprefix("resnet"))).eval()
+
+
+def residual_blocks(model: nn.Module) -> list[str]:
+    """Names of the residual blocks of a CIFAR or torchvision ResNet, from input to output.
+
+    Raises ValueError for a network without such blocks.
+    """
+    kinds = (BasicBlock, resnet.BasicBlock, resnet.Bottleneck)
+    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    if not names:
+        raise ValueError(f"{type(model).__name__} has no residual blocks; name its blocks instead")
+    return names
 
 
 class Head(NamedTuple):

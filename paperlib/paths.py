@@ -4,13 +4,12 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT / "data"
 NOTEBOOKS = ROOT / "notebooks"
 
 
-def banks_folder() -> Path:
-    """The embedded banks: `PAPERLIB_BANKS`, or the committed ones in `data/banks`."""
-    return Path(os.environ.get("PAPERLIB_BANKS", DATA / "banks"))
+def data_folder() -> Path:
+    """What notebooks read by default, `banks/` and small tables: `PAPERLIB_DATA`, or `data/`."""
+    return Path(os.environ.get("PAPERLIB_DATA", ROOT / "data"))
 
 
 def cache_folder() -> Path:

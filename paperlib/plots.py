@@ -52,3 +52,23 @@ def line_with_band(ax: Axes, table: pd.DataFrame, x: str, label: str, **kwargs) 
     (line,) = ax.plot(table[x], table["value"], label=label, **kwargs)
     ax.fill_between(table[x], table["low"], table["high"], color=line.get_color(), alpha=0.2, lw=0)
     return ax
+
+
+def decision_regions(
+    ax: Axes, regions: np.ndarray, extent: tuple, points: np.ndarray, labels: np.ndarray, names
+) -> Axes:
+    """Which class is picked where in a plane, and images in it by their true class.
+
+    regions: [H, W] class numbers over extent = (left, right, bottom, top); points: [N, 2].
+    """
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"][: len(names)]
+    levels = np.arange(len(names) + 1) - 0.5
+    ax.contourf(regions, levels, colors=colours, alpha=0.2, extent=extent, origin="lower")
+    markers = "os^DvP"[: len(names)]
+    for c, (name, colour, marker) in enumerate(zip(names, colours, markers, strict=True)):
+        mine = points[labels == c]
+        style = {"s": 12, "marker": marker, "color": colour, "edgecolor": "white", "lw": 0.3}
+        ax.scatter(*mine.T, label=name, **style)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    ax.grid(False)
+    return ax

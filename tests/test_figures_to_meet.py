@@ -20,9 +20,10 @@ from paperlib.decomposition import (
 from paperlib.features import extract_features, load_bank
 from paperlib.filters import class_statistics, features_for_mass, influential_filters, membership
 from paperlib.models import load_model, sha256_of
-from paperlib.paths import DATA, ROOT, figures_folder
+from paperlib.paths import ROOT, figures_folder
 from paperlib.tiers import TIERS
 
+DATA = ROOT / "data"
 NETWORKS = TIERS["embedded"]
 FULL = {"resnet20": 776, "resnet32": 787, "resnet44": 793, "resnet56": 789}  # of 846 test images
 OWN_SUBSETS = {  # correct test images, by network and k

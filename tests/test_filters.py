@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from paperlib.filters import (
     frequency_histogram,
     influential_filters,
     membership,
+    resampled_filters,
     response_mass,
 )
 
@@ -186,3 +188,28 @@ def test_membership_refuses_bad_subsets():
         membership([torch.tensor([0]), torch.tensor([3])], 3)
     with pytest.raises(ValueError, match="listed twice"):
         membership([torch.tensor([1, 1])], 3)
+
+
+def test_resampled_filters_are_those_of_the_resampled_images():
+    generator = torch.Generator().manual_seed(3)
+    features, labels = torch.rand(40, 7, generator=generator), torch.arange(40) % 2
+    (filters,) = resampled_filters(features, labels, 2, 3, draws=1, seed=5)
+    rng = np.random.default_rng(5)
+    rows = []
+    for c in range(2):
+        images = (labels == c).nonzero().flatten()
+        times = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=1)[0]
+        rows.append(images.repeat_interleave(torch.from_numpy(times)))
+    rows = torch.cat(rows)
+    expected = influential_filters(class_statistics(features[rows], labels[rows], 2, 3), 3)
+    assert [one.tolist() for one in filters] == [one.tolist() for one in expected]
+
+
+def test_resampling_one_image_a_class_changes_nothing():
+    features = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 5.0]])
+    for filters in resampled_filters(features, torch.tensor([0, 1]), 2, 2, draws=5):
+        assert [one.tolist() for one in filters] == [[0, 2], [2, 0]]
+    with pytest.raises(ValueError, match="class 1 has no images"):
+        resampled_filters(features, torch.tensor([0, 0]), 2, 2)
+    with pytest.raises(ValueError, match="k must be a whole number"):
+        resampled_filters(features, torch.tensor([0, 1]), 2, 4)

@@ -1,0 +1,195 @@
+"""Intervals with known coverage, and rank correlation against counts by hand and scipy."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from paperlib.claims import proportional
+from paperlib.statistics import (
+    bootstrap_means,
+    half_sample_draws,
+    interval,
+    mean_interval,
+    networks_needed,
+    power_law_exponent,
+    rank_correlation,
+    spearman,
+)
+
+
+def test_bootstrap_of_a_mean_has_its_standard_error():
+    values = np.random.default_rng(1).normal(3, 2, size=400)
+    means = bootstrap_means(values, draws=4000)
+    assert means.shape == (4000,)
+    assert means.mean() == pytest.approx(values.mean(), abs=0.01)
+    assert means.std() == pytest.approx(values.std() / 20, rel=0.05)
+
+
+def test_bootstrap_rows_are_paired_seeded_and_of_any_number():
+    values = np.random.default_rng(2).normal(size=(3, 50))
+    shifted = np.stack([values, values + 7])
+    means = bootstrap_means(shifted, draws=130, seed=4)
+    assert means.shape == (130, 2, 3)
+    assert means[:, 1] - means[:, 0] == pytest.approx(np.full((130, 3), 7.0))
+    assert np.array_equal(means, bootstrap_means(shifted, draws=130, seed=4))
+    assert not np.array_equal(means, bootstrap_means(shifted, draws=130, seed=5))
+    assert np.unique(means[:, 0, 0]).size == 130
+
+
+def test_interval_is_the_middle_of_the_draws():
+    assert interval(5, np.arange(101)) == pytest.approx((5.0, 2.5, 97.5))
+    assert interval(5, np.arange(101), level=0.5) == pytest.approx((5.0, 25.0, 75.0))
+
+
+def test_interval_of_a_constant_has_no_width():
+    assert mean_interval([3.0] * 20, draws=50) == pytest.approx((3, 3, 3))
+
+
+def test_mean_interval_covers_the_truth_about_95_times_in_100():
+    rng = np.random.default_rng(0)
+    samples = [mean_interval(rng.exponential(size=60), draws=300) for _ in range(400)]
+    covered = np.mean([one.low <= 1 <= one.high for one in samples])
+    assert 0.89 < covered < 0.97
+
+
+def test_half_samples_vary_as_the_whole_sample_does():
+    values = np.random.default_rng(3).normal(size=1000)
+    draws = half_sample_draws(lambda rows: values[rows].mean(), 1000, draws=2000)
+    assert draws.mean() == pytest.approx(values.mean())
+    assert draws.std() == pytest.approx(values.std() / 1000**0.5, rel=0.06)
+
+
+def test_half_samples_hold_no_image_twice_and_are_seeded():
+    seen = []
+
+    def estimate(rows):
+        seen.append(rows)
+        return rows.sum()
+
+    first = half_sample_draws(estimate, 11, draws=6, seed=1)
+    assert sorted(map(len, seen)) == [5] * 6 + [11]
+    assert all(np.unique(rows).size == len(rows) for rows in seen)
+    assert np.array_equal(first, half_sample_draws(estimate, 11, draws=6, seed=1))
+
+
+def test_half_samples_keep_the_bias_of_half_the_images_out():
+    """The largest value grows with the sample; the draws stay around the whole sample's."""
+    values = np.random.default_rng(5).random(200)
+    draws = half_sample_draws(lambda rows: values[rows].max(), 200)
+    assert draws.mean() == pytest.approx(values.max())
+
+
+numbers = st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.5, 7.0]), min_size=3, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(numbers, st.randoms(use_true_random=False))
+def test_rank_correlation_equals_brute_force(x, random):
+    y = random.sample(x, len(x))
+    found = rank_correlation(x, y)
+    if len(set(x)) == 1:
+        assert found == (0.0, 1.0)
+        return
+    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    a, b = (stats.zscore(stats.rankdata(v)) for v in (x, y))
+    orders = [abs(np.mean(a * order)) for order in permutations(b)]
+    assert found.p == pytest.approx(np.mean(np.array(orders) >= abs(found.rho) - 1e-9))
+
+
+def test_perfect_order_of_four_is_never_significant():
+    assert rank_correlation([20, 32, 44, 56], [4, 3, 2, 1]) == pytest.approx((-1, 2 / 24))
+    assert rank_correlation([1, 2, 3, 4, 5], [1, 4, 9, 16, 25]) == pytest.approx((1, 2 / 120))
+
+
+def test_published_example_of_spearman_with_ties_and_constants():
+    assert spearman([1, 2, 3, 4], [9, 7, 12, 7]) == pytest.approx(-0.2108185)
+    table = spearman([1, 2, 3], [[3, 4, 5], [5, 4, 3], [6, 6, 6]])
+    assert table.tolist() == pytest.approx([1, -1, 0])
+
+
+def test_many_values_use_random_orders():
+    rng = np.random.default_rng(6)
+    x = np.arange(12.0)
+    assert rank_correlation(x, x, draws=999).p == pytest.approx(1 / 1000)
+    y = x + rng.normal(0, 5, size=12)
+    ours, theirs = rank_correlation(x, y), stats.spearmanr(x, y)
+    assert ours.rho == pytest.approx(theirs.statistic)
+    assert ours.p == pytest.approx(theirs.pvalue, abs=0.02)
+    assert ours == rank_correlation(x, y)
+
+
+def test_networks_needed_have_the_power_promised():
+    """Of samples of the size named, drawn with the correlation named, 80 % are significant."""
+    rho, rng = 0.7, np.random.default_rng(7)
+    n = networks_needed(rho)
+    pearson = 2 * np.sin(np.pi * rho / 6)  # of the bivariate normal whose Spearman's is rho
+    x, noise = rng.normal(size=(2, 2000, n))
+    y = pearson * x + (1 - pearson**2) ** 0.5 * noise
+    found = np.abs(spearman(x, y))
+    t = found * np.sqrt((n - 2) / (1 - found**2))
+    assert np.mean(t > stats.t.ppf(0.975, n - 2)) == pytest.approx(0.8, abs=0.06)
+
+
+def test_networks_needed_respects_the_smallest_p():
+    assert networks_needed(0.999) == 5
+    assert networks_needed(0.999, alpha=0.001) == 7
+    assert networks_needed(-0.5) == networks_needed(0.5)
+
+
+def test_power_laws_are_recovered():
+    depths = np.array([20, 32, 44, 56, 110])
+    assert power_law_exponent(depths, 3 * depths) == pytest.approx((1, 1, 1), abs=1e-6)
+    assert power_law_exponent(depths, 7 / depths**2) == pytest.approx((-2, -2, -2), abs=1e-6)
+    assert power_law_exponent(depths, [64] * 5) == pytest.approx((0, 0, 0))
+
+
+def test_the_exponent_interval_is_that_of_a_regression():
+    depths, sizes = [20, 32, 44, 56], [9, 7, 12, 7]
+    fit = stats.linregress(np.log(depths), np.log(sizes))
+    reach = 4.302653 * fit.stderr  # t of 2 degrees of freedom
+    expected = (fit.slope, fit.slope - reach, fit.slope + reach)
+    assert power_law_exponent(depths, sizes) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_exponent_interval_covers_the_truth_for_few_networks():
+    rng, depths = np.random.default_rng(8), np.array([20, 32, 44, 56])
+    noisy = depths**0.5 * np.exp(rng.normal(0, 0.1, size=(500, 4)))
+    found = [power_law_exponent(depths, row) for row in noisy]
+    assert np.mean([one.low <= 0.5 <= one.high for one in found]) == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ((0.9, 0.5, 1.3), "reproduced"),
+        ((0.3, 0.1, 0.5), "partly"),
+        ((1.5, 1.1, 1.9), "partly"),
+        ((0.1, -0.2, 0.4), "not reproduced"),
+        ((-0.5, -0.9, -0.1), "not reproduced"),
+        ((0.0, 0.0, 0.0), "not reproduced"),
+        ((0.9, -0.1, 1.9), "not testable here"),
+    ],
+)
+def test_the_rule_that_reads_an_exponent(found, verdict):
+    assert proportional().decide(*found) == verdict
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: half_sample_draws(len, 3), "at least 4 images, got 3"),
+        (lambda: rank_correlation([1, 2], [1, 2]), "n at least 3"),
+        (lambda: rank_correlation([1, 2, 3], [1, 2]), r"got \(3,\), \(2,\)"),
+        (lambda: networks_needed(1.0), "between 0 and 1 in size, not 1.0"),
+        (lambda: networks_needed(0), "between 0 and 1"),
+        (lambda: power_law_exponent([1, 2], [1, 2]), "at least 3 points"),
+        (lambda: power_law_exponent([1, 2, 3], [1, 0, 2]), "all positive"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
