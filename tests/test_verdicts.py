@@ -12,7 +12,15 @@ import torch
 
 from paperlib import reproduce
 from paperlib.bank import FeatureBank, LinearHead
-from paperlib.claims import CLAIMS, NOT_REPRODUCED, NOT_TESTABLE, PARTLY, REPRODUCED
+from paperlib.claims import (
+    CLAIMS,
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    PARTLY,
+    REPRODUCED,
+    scorecard,
+    scorecard_markdown,
+)
 from paperlib.paths import ROOT
 
 RANK = {REPRODUCED: 2, PARTLY: 1, NOT_REPRODUCED: 0, NOT_TESTABLE: 0}
@@ -76,7 +84,8 @@ def test_forged_data_make_a_claim_that_holds_fail(key, forged):
 @pytest.mark.parametrize("key", CLAIMS)
 def test_every_rule_can_decide_either_way(key):
     decide = CLAIMS[key].rule.decide
-    verdicts = {decide(value, value, value) for value in np.linspace(-150, 150, 3001)}
+    figures = np.linspace(-150, 150, 3001)
+    verdicts = {decide(figure, figure - 0.2, figure + 0.2) for figure in figures}
     assert {REPRODUCED, NOT_REPRODUCED} <= verdicts
 
 
@@ -86,3 +95,18 @@ def test_committed_verdict_follows_from_its_figures(key):
     decided = CLAIMS[key].rule.decide(record["value"], record["low"], record["high"])
     assert record["verdict"] == decided
     assert record["rule"] == CLAIMS[key].rule.text
+
+
+def test_readme_shows_the_scorecard():
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.partition("<!-- scorecard -->\n")[2].partition("<!-- /scorecard -->")[0]
+    stored = (ROOT / "figures" / "scorecard.md").read_text()
+    assert shown == stored.replace("../notebooks", "notebooks")
+
+
+def test_scorecard_files_hold_the_recorded_claims():
+    table = pd.read_csv(ROOT / "figures" / "claims.csv")
+    assert table["claim"].tolist() == list(CLAIMS)
+    assert table["verdict"].tolist() == [verdict(COMMITTED[key]) for key in CLAIMS]
+    stored = (ROOT / "figures" / "scorecard.md").read_text()
+    assert stored == scorecard_markdown(scorecard(ROOT / "figures"), "../notebooks")
