@@ -21,10 +21,13 @@ $(READY): requirements.lock pyproject.toml
 reproduce: $(READY)  ## run all notebooks on the embedded banks, print the scorecard
 	$(BIN)/python -m paperlib.reproduce --jobs $(JOBS)
 
+test: export PAPERLIB_FIGURES = $(CURDIR)/build/test
 test: $(READY)  ## lint, unit tests, and nbval over every notebook
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	rm -rf build/test
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/pytest --quiet tests/test_tables.py
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

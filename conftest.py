@@ -1,4 +1,4 @@
-"""Notebooks under test write their figures and claims to a folder of the session, not the clone."""
+"""Notebooks under test write their figures and claims to a folder of their own, not the clone's."""
 
 import os
 import shutil
@@ -9,8 +9,11 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    folder = tempfile.TemporaryDirectory(prefix="paperlib-figures-")
-    os.environ["PAPERLIB_FIGURES"] = folder.name
+    if "PAPERLIB_FIGURES" not in os.environ:  # xdist's workers inherit it
+        folder = tempfile.TemporaryDirectory(prefix="paperlib-figures-")
+        os.environ["PAPERLIB_FIGURES"] = folder.name
+        config.add_cleanup(folder.cleanup)
     # The scorecard reads the claims of the other notebooks, which may not be part of this session
-    shutil.copytree(Path(__file__).parent / "figures" / "claims", Path(folder.name) / "claims")
-    config.add_cleanup(folder.cleanup)
+    claims = Path(os.environ["PAPERLIB_FIGURES"]) / "claims"
+    if not claims.exists():
+        shutil.copytree(Path(__file__).parent / "figures" / "claims", claims)

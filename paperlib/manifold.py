@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import skdim
 import torch
 from torch import Tensor
@@ -10,7 +9,6 @@ from torch import Tensor
 from paperlib.filters import check_features
 
 ROWS_AT_ONCE = 2048  # images whose distances are held at once: bounds the memory of a pass
-MIN_GAIN = 10.0  # points over a constant decision, below which a head has no decisions to keep
 ROUNDING = 1e-12  # of the total variance, so that a share reached exactly counts as reached
 
 
@@ -177,18 +175,3 @@ def decisions_by_dimension(
         logits += position[:, r, None] * effect[:, r]
         picked.append(logits.argmax(dim=1))
     return torch.stack(picked)
-
-
-def decision_dimension(accuracy, tolerance: float = 1.0) -> np.ndarray:
-    """The smallest r whose projection keeps accuracy within `tolerance` points.
-
-    min {r : accuracy_r >= accuracy_D - tolerance}
-
-    accuracy: [..., D + 1] in percent, for r = 0..D -> `[...] int`.  A head that beats the constant
-    decision (r = 0) by less than `MIN_GAIN` points has no decisions to keep: its dimension is D.
-    """
-    table = np.asarray(accuracy, dtype=np.float64)
-    whole = table[..., -1:]
-    smallest = np.argmax(table >= whole - tolerance, axis=-1)
-    decides = table[..., -1] - table[..., 0] >= MIN_GAIN
-    return np.where(decides, smallest, table.shape[-1] - 1)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 DRAWS_AT_ONCE = 100
+MIN_GAIN = 10.0  # points over a constant decision, below which a head decides nothing
 MAX_EXACT = 8  # values whose orders (8! = 40,320) are all counted; beyond, a random sample of them
 
 
@@ -55,6 +56,23 @@ def interval(value: float, draws: np.ndarray, level: float = 0.95) -> Interval:
 def mean_interval(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Mean over images with its bootstrap 95 % interval; values: [N] numbers."""
     return interval(np.mean(np.asarray(values)), bootstrap_means(values, draws=draws, seed=seed))
+
+
+def smallest_within(accuracy, tolerance: float = 1.0) -> np.ndarray:
+    """The smallest size that keeps accuracy within `tolerance` points of the largest size's.
+
+    min {s : accuracy_s >= accuracy_S - tolerance}
+
+    accuracy: [..., S + 1] in percent for sizes 0..S (filters, dimensions), where size 0 is one
+    constant decision -> `[...] int64`.  A head that beats the constant decision by less than
+    `MIN_GAIN` points has no decisions to keep: its size is S.
+    """
+    table = np.asarray(accuracy, dtype=np.float64)
+    whole = table[..., -1:]
+    # Counts of images are exact; the slack covers the rounding of their means
+    smallest = np.argmax(table >= whole - tolerance - 1e-9, axis=-1)
+    decides = table[..., -1] - table[..., 0] >= MIN_GAIN
+    return np.where(decides, smallest, table.shape[-1] - 1)
 
 
 def half_sample_draws(

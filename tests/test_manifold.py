@@ -10,7 +10,6 @@ from paperlib.manifold import (
     alignment,
     between_class_share,
     components_for_variance,
-    decision_dimension,
     decision_directions,
     decisions_by_dimension,
     neighbour_distances,
@@ -19,6 +18,7 @@ from paperlib.manifold import (
     random_directions,
     two_nn,
 )
+from paperlib.statistics import smallest_within
 
 
 def gaussian(n, d, seed=0):
@@ -142,18 +142,7 @@ def test_resnet20_decides_on_nine_components(resnet20):
     picked = decisions_by_dimension(test.features, *test.head, directions, centre)
     correct = (picked == test.labels).sum(dim=1)
     assert (correct[9].item(), correct[10].item(), correct[64].item()) == (777, 776, 776)
-    assert decision_dimension(100 * correct.double() / len(test)) == 9
-
-
-def test_decision_dimension_by_hand():
-    assert decision_dimension([10, 50, 91, 92, 92]) == 2
-    assert decision_dimension([10, 50, 91, 92, 92], tolerance=0.5) == 3
-    resamples = np.array([[10, 92, 91, 92, 92], [10, 50, 60, 90, 92]])
-    assert decision_dimension(resamples).tolist() == [1, 4]
-
-
-def test_a_head_that_decides_nothing_has_no_small_dimension():
-    assert decision_dimension([10, 11, 9, 10.5]) == 3
+    assert smallest_within(100 * correct.double() / len(test)) == 9
 
 
 def test_random_directions_are_orthonormal_seeded_and_differ():

@@ -17,6 +17,7 @@ from paperlib.statistics import (
     networks_needed,
     power_law_exponent,
     rank_correlation,
+    smallest_within,
     spearman,
 )
 
@@ -193,3 +194,14 @@ def test_the_rule_that_reads_an_exponent(found, verdict):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_smallest_within_by_hand():
+    assert smallest_within([10, 50, 91, 92, 92]) == 2
+    assert smallest_within([10, 50, 91, 92, 92], tolerance=0.5) == 3
+    resamples = np.array([[10, 92, 91, 92, 92], [10, 50, 60, 90, 92]])
+    assert smallest_within(resamples).tolist() == [1, 4]
+
+
+def test_a_head_that_decides_nothing_needs_everything():
+    assert smallest_within([10, 11, 9, 10.5]) == 3
