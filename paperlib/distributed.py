@@ -4,6 +4,7 @@ They are started by torchrun, which tells each its rank; a process on its own is
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -63,8 +64,10 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise LostProcessError(f"lost a process of {self.size} ({reason})") from error
+            reason = re.sub(r"^\[\S+\] ", "", str(error)).partition(". ")[0]
+            raise LostProcessError(
+                f"another of the {self.size} processes was killed or gives no answer ({reason})"
+            ) from error
 
     def _gather(self, outcome: tuple) -> list[tuple]:
         if self.size == 1:

@@ -64,7 +64,7 @@ def save_features(
         workers=workers,
     )
     made = (metadata or {}) | {"versions": versions()}
-    shard_size = max(1, shard_size // batch_size) * batch_size
+    shard_size = _whole_batches(shard_size, batch_size)
     settings = made | _fingerprint(job) | {"shard_size": shard_size}
     spans = job.spans(shard_size)
     folder = ShardFolder(out.with_name(f"{out.name}.parts"), len(spans), settings)
@@ -90,6 +90,10 @@ def save_features(
         bank = FeatureBank.load(out)
         group.from_first(folder.discard)
     return bank
+
+
+def _whole_batches(shard_size: int, batch_size: int) -> int:
+    return max(1, shard_size // batch_size) * batch_size
 
 
 def _fingerprint(job: Extraction) -> dict:
@@ -165,20 +169,22 @@ def extract_statistics(
     device: str = "auto",
     batch_size: int = 128,
     workers: int | None = None,
+    shard_size: int = SHARD_SIZE,
     timeout: float = TIMEOUT,
     progress: bool = True,
 ) -> ClassStatistics:
     """The `class_statistics` of a dataset's features, in memory that does not grow with it.
 
-    Give the train split. Under torchrun every process takes its share of the images, and all get
-    the sum, which equals that of a single process. Nothing is written, so a killed run starts
-    again. Raises what `extract_features` and `class_statistics` raise, and LostProcessError.
+    Give the train split; `shard_size` images are held at a time. Under torchrun every process
+    takes its share of the images, and all get the sum, which equals that of a single process.
+    Nothing is written, so a killed run starts again. Raises what `extract_features` and
+    `class_statistics` raise, and LostProcessError.
     """
     job = Extraction(
         model, dataset, head=head, device=device, batch_size=batch_size, workers=workers
     )
     shape = (job.final.in_features, job.final.out_features)
-    spans = job.spans(max(1, SHARD_SIZE // batch_size) * batch_size)
+    spans = job.spans(_whole_batches(shard_size, batch_size))
     statistics = class_statistics(torch.zeros(0, shape[0]), torch.zeros(0).long(), shape[1], k_max)
     with processes(job.device, timeout) as group:
         mine = group.share(spans)
