@@ -22,7 +22,7 @@ from paperlib.filters import ClassStatistics, class_statistics
 from paperlib.shards import ShardFolder
 from paperlib.tensorfile import Column, content_sha256
 
-SHARD_SIZE = 4096  # images: 50 MB of a ResNet-50 on ImageNet, some minutes of a CPU
+SHARD_SIZE = 2048  # images: 25 MB of a ResNet-50 on ImageNet, some minutes of a CPU
 TIMEOUT = 1800.0  # seconds that a process waits for the others at the end of each shard
 
 
