@@ -132,7 +132,7 @@ class Extraction:
         if unknown := sorted(set(self.datasets) - set(SPLIT_CODES)):
             raise ValueError(f"unknown splits {unknown}; choose from {', '.join(SPLIT_CODES)}")
         self.model, self.batch_size, self.workers = model, batch_size, workers
-        self.final = split_head(model, head).module
+        self.head_name, self.final = split_head(model, head)
         self.class_names = _shared_classes(self.datasets, self.final.out_features)
         self.blocks = named_blocks(model, blocks)
 

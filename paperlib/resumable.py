@@ -104,6 +104,7 @@ def _fingerprint(job: Extraction) -> dict:
         "files_sha256": {split: _files_sha256(images) for split, images in job.datasets.items()},
         "class_names": job.class_names,
         "weights_sha256": content_sha256(weights),
+        "head": job.head_name,
         "blocks": list(job.blocks),
         "device": job.device.type,
         "batch_size": job.batch_size,

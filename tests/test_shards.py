@@ -182,6 +182,10 @@ def test_other_weights_are_refused(out):
         model[1].weight[0, 0] += 1e-6
     with pytest.raises(ShardError, match="weights_sha256 was"):
         save_features(model, Images(23), out, **SETTINGS)
+    images = Images(23)
+    images.classes = ()  # or the width of the other layer would be refused first
+    with pytest.raises(ShardError, match=r"head was '3', is now '1'"):
+        make(out, images, head="1")
 
 
 def test_unusable_folders_are_named(out, parts, tmp_path):
