@@ -1,9 +1,7 @@
 """`FeatureBank`: the features, logits and labels of a network, in one checked safetensors file."""
 
-import hashlib
 import json
-import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from paperlib.tensorfile import Column, content_sha256, write_tensors
 
 SCHEMA_VERSION = 1
 HEADER_KEY = "paperlib"  # the one key of the safetensors metadata: all of ours, as JSON
@@ -25,6 +24,7 @@ DTYPES = {
     "split": torch.uint8,
 }
 OPTIONAL_DTYPES = {"head.weight": torch.float32, "head.bias": torch.float32}
+ROWS_AT_ONCE = 16384  # images checked together: a bank may be as large as the memory
 
 
 class BankError(ValueError):
@@ -128,9 +128,11 @@ class FeatureBank:
             raise BankError(f"split holds {self.split_codes.max()}; known codes are {SPLIT_CODES}")
         named = {f"blocks/{key}": block for key, block in self.blocks.items()}
         for name, tensor in ({"features": self.features, "logits": self.logits} | named).items():
-            if not (finite := torch.isfinite(tensor).all(dim=1)).all():
-                row = int((~finite).nonzero()[0])
-                raise BankError(f"{name} hold NaN or infinity, first in row {row}")
+            for start in range(0, len(tensor), ROWS_AT_ONCE):
+                finite = torch.isfinite(tensor[start : start + ROWS_AT_ONCE]).all(dim=1)
+                if not finite.all():
+                    row = start + int((~finite).nonzero()[0])
+                    raise BankError(f"{name} hold NaN or infinity, first in row {row}")
 
     @cached_property
     def head(self) -> LinearHead:
@@ -158,9 +160,13 @@ class FeatureBank:
         A float32 network leaves a residual near 1e-5; a quantised one leaves its quantisation
         step.  Raises BankError where the head picks another class for over 5 % of the images.
         """
-        logits = self.features @ self.head.weight.T + self.head.bias
-        residual = (logits - self.logits).abs().max().item()
-        agreement = (logits.argmax(1) == self.logits.argmax(1)).double().mean().item()
+        residual, agreeing = 0.0, 0
+        chunks = zip(*(t.split(ROWS_AT_ONCE) for t in (self.features, self.logits)), strict=True)
+        for features, stored in chunks:
+            logits = features @ self.head.weight.T + self.head.bias
+            residual = max(residual, (logits - stored).abs().max().item())
+            agreeing += int((logits.argmax(1) == stored.argmax(1)).sum())
+        agreement = agreeing / len(self)
         if agreement < MIN_AGREEMENT:
             raise BankError(
                 f"the affine head picks the class of the logits for {agreement:.1%} of the images "
@@ -203,28 +209,14 @@ class FeatureBank:
         if self.stored_head is not None:
             named |= {"head.weight": self.stored_head.weight, "head.bias": self.stored_head.bias}
         named |= {f"blocks/{key}": block for key, block in self.blocks.items()}
-        return {key: tensor.detach().cpu().contiguous() for key, tensor in named.items()}
+        return named
 
     def save(self, path: str | Path) -> Path:
         """Write the bank as one safetensors file; the file appears whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = self._tensors()
-        header = {
-            "schema_version": SCHEMA_VERSION,
-            "content_sha256": _content_sha256(tensors),
-            "class_names": self.class_names,
-            "metadata": self.metadata,
-        }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            # One key, because safetensors writes several in an order that changes between runs
-            save_file(tensors, temporary, {HEADER_KEY: json.dumps(header, sort_keys=True)})
-            os.chmod(temporary, 0o644)  # mkstemp makes private files
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        columns = {name: Column.of(tensor) for name, tensor in self._tensors().items()}
+        write_bank(path, columns, self.class_names, self.metadata)
         return path
 
     @classmethod
@@ -267,6 +259,20 @@ class FeatureBank:
         )
 
 
+def write_bank(
+    path: Path, columns: Mapping[str, Column], class_names: list[str], metadata: dict
+) -> None:
+    """Write the tensors of a bank, given in chunks, with the header that `load` checks."""
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "content_sha256": content_sha256(columns),
+        "class_names": class_names,
+        "metadata": metadata,
+    }
+    # One key, because safetensors writes several in an order that changes between runs
+    write_tensors(path, columns, {HEADER_KEY: json.dumps(header, sort_keys=True)})
+
+
 def _check_schema(header: dict, tensors: dict[str, Tensor]) -> None:
     version = header.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -279,14 +285,6 @@ def _check_schema(header: dict, tensors: dict[str, Tensor]) -> None:
         if name in tensors and tensors[name].dtype != dtype:
             raise BankError(f"{name} is {tensors[name].dtype}, expected {dtype}")
     # A bank written by another program need not carry a checksum.
-    if header.get("content_sha256", digest := _content_sha256(tensors)) != digest:
+    digest = content_sha256({name: Column.of(tensor) for name, tensor in tensors.items()})
+    if header.get("content_sha256", digest) != digest:
         raise BankError("the tensors do not match their SHA-256: the file was altered")
-
-
-def _content_sha256(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.numpy().data)
-    return digest.hexdigest()

@@ -1,224 +1,37 @@
-"""Images in, `FeatureBank` out: run a network once and keep what reaches its final layer.
+"""Images in, `FeatureBank` out: features of whole datasets, through shards on the disk.
 
 python -m paperlib.features --model resnet20 --dataset imagefolder:PATH --out bank.safetensors
+
+Interrupt it as you like and give the same command again: it goes on where it was. On several GPUs
+or machines put `torchrun --nproc-per-node N -m` in place of `python -m`.
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-import torchvision
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
-from tqdm import tqdm
+from filelock import FileLock
 
-import paperlib
-from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.bank import SPLIT_CODES, FeatureBank
 from paperlib.datasets import load_dataset
-from paperlib.models import CHECKPOINTS, load_model, residual_blocks, sha256_of, split_head
+from paperlib.distributed import process_rank, processes
+from paperlib.extraction import choose_device, extract_features
+from paperlib.models import CHECKPOINTS, load_model, residual_blocks, sha256_of
 from paperlib.paths import ROOT, data_folder
+from paperlib.resumable import SHARD_SIZE, TIMEOUT, extract_statistics, save_features
 from paperlib.tiers import TIERS
 
-
-def choose_device(device: str = "auto") -> torch.device:
-    """The named device; "auto" is the GPU where there is one, else the CPU.
-
-    Raises ValueError for a device that torch does not know or cannot use here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used ({reason}); try auto or cpu") from error
-    return torch.device(device)
-
-
-@contextmanager
-def captured_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the input of every call of `head`; the hook is removed whatever happens."""
-    inputs: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    try:
-        yield inputs
-    finally:
-        hook.remove()
-
-
-def _pool(name: str, pooled: dict[str, Tensor], module: nn.Module, _, output: Tensor) -> None:
-    """Forward hook: keep `[n, D_l, H, W]` averaged over positions, or `[n, D_l]` as it is."""
-    if not isinstance(output, Tensor) or output.ndim not in (2, 4):
-        found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"block {name!r} must give [n, D] or [n, D, H, W]; it gave {found}")
-    if name in pooled:
-        raise ValueError(f"block {name!r} ({type(module).__name__}) runs twice in a forward pass")
-    pooled[name] = output.float().mean(dim=(2, 3)) if output.ndim == 4 else output.float()
-
-
-@contextmanager
-def pooled_outputs(blocks: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Collect the pooled output `[n, D_l]` of every block; hooks are removed whatever happens."""
-    pooled: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
-        for name, module in blocks.items():
-            hooks.enter_context(module.register_forward_hook(partial(_pool, name, pooled)))
-        yield pooled
-
-
-def _named_blocks(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    modules = {name: module for name, module in model.named_modules() if name}
-    if unknown := sorted(set(names) - set(modules)):
-        valid = ", ".join(modules)
-        raise ValueError(f"{type(model).__name__} has no module {unknown}; choose from {valid}")
-    return {name: modules[name] for name in names}
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients and full float32 convolutions; each module's mode comes back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        # TF32 would put a GPU's features 1e-3 off the CPU's
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _collate_readable(batch: list) -> tuple[list, int]:
-    """Stack a batch without the images that the dataset skipped (None), and count those."""
-    readable = [item for item in batch if item is not None]
-    return default_collate(readable) if readable else [], len(batch) - len(readable)
-
-
-def _batches(
-    datasets: Mapping[str, Dataset], batch_size: int, workers: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, int, int]]:
-    """Images on the device, their labels, the code of their split, and how many were skipped."""
-    for split, images in datasets.items():
-        loader = DataLoader(
-            images,
-            batch_size,
-            num_workers=workers,
-            collate_fn=_collate_readable,
-            pin_memory=device.type == "cuda",
-        )
-        for (x, y), skipped in ((batch or (None, []), skipped) for batch, skipped in loader):
-            yield x, y, SPLIT_CODES[split], skipped
-
-
-def _forward(model: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features `[n, D]` and logits `[n, C]` of one batch, checked against each other."""
-    with captured_inputs(head) as inputs:
-        logits = model(images)
-    if len(inputs) != 1 or inputs[0].ndim != 2:
-        shapes = [list(x.shape) for x in inputs]
-        raise ValueError(f"the head must see one [n, D] tensor per batch; it saw {shapes}")
-    (features,) = inputs
-    expected = F.linear(features, head.weight, head.bias)
-    if not isinstance(logits, Tensor) or logits.shape != expected.shape:
-        raise ValueError("the network's output is not the [n, C] output of its final nn.Linear")
-    if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
-        raise ValueError("something follows the final nn.Linear: its output is not the network's")
-    return features.float().cpu(), logits.float().cpu()
-
-
-def _shared_classes(datasets: Mapping[str, Dataset], num_classes: int) -> list[str]:
-    """The class names of all splits, checked against each other and the width of the head."""
-    named = {split: list(getattr(images, "classes", [])) for split, images in datasets.items()}
-    first = next(iter(named.values()))
-    for split, names in named.items():
-        if names != first:
-            raise ValueError(f"the splits have different classes: {named}")
-        if names and len(names) != num_classes:
-            raise ValueError(
-                f"the {split} images have {len(names)} classes ({', '.join(names[:10])}), "
-                f"the network tells {num_classes} apart"
-            )
-    return first
-
-
-def extract_features(
-    model: nn.Module,
-    dataset: Dataset | Mapping[str, Dataset],
-    *,
-    head: str | None = None,
-    blocks: Sequence[str] = (),
-    device: str = "auto",
-    batch_size: int = 128,
-    workers: int | None = None,
-    progress: bool = True,
-    metadata: dict | None = None,
-) -> FeatureBank:
-    """Penultimate features x and logits x W^T + b of every image, in the dataset's order.
-
-    `dataset` yields (image [3, H, W] float32, label); a mapping {"train": ..., "test": ...} makes
-    one bank of both splits, a bare dataset counts as train.  Items that are None are left out and
-    counted in `metadata["skipped"]`.  `head` names the final layer where it is not the last
-    nn.Linear.  `blocks` names modules whose outputs are kept too, averaged over positions, as
-    `blocks[name]: [N, D_l] float16`.  `workers` defaults to 0 on the CPU and up to 8 on a GPU.
-    The model comes back on its device, in its mode and without hooks.
-
-    Raises ValueError for a model whose output is not a linear layer's, no images, a bad device or
-    an unknown block (naming the valid ones).
-    """
-    target = choose_device(device)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if workers is None:
-        workers = 0 if target.type == "cpu" else min(8, os.cpu_count() or 1)
-    datasets = dataset if isinstance(dataset, Mapping) else {"train": dataset}
-    if unknown := sorted(set(datasets) - set(SPLIT_CODES)):
-        raise ValueError(f"unknown splits {unknown}; choose from {', '.join(SPLIT_CODES)}")
-    final = split_head(model, head).module
-    class_names = _shared_classes(datasets, final.out_features)
-    home = final.weight.device
-    modules = _named_blocks(model, blocks)
-    rows, pooled, skipped = [], {name: [] for name in modules}, 0
-    bar = tqdm(total=sum(map(len, datasets.values())), unit="image", disable=not progress)
-    try:
-        model.to(target)
-        with bar, evaluation_mode(model):
-            for x, y, code, unreadable in _batches(datasets, batch_size, workers, target):
-                skipped += unreadable
-                if len(y):
-                    with pooled_outputs(modules) as outputs:
-                        batch = _forward(model, final, x.to(target, non_blocking=True))
-                    for name, kept in pooled.items():
-                        kept.append(outputs[name].half().cpu())
-                    rows.append((*batch, y, torch.full((len(y),), code, dtype=torch.uint8)))
-                bar.update(len(y) + unreadable)
-    finally:
-        model.to(home)
-    if not rows:
-        raise ValueError("the dataset holds no readable images")
-    features, logits, labels, codes = (torch.cat(column) for column in zip(*rows, strict=True))
-    weight = final.weight.detach().float().cpu()
-    bias = torch.zeros(len(weight)) if final.bias is None else final.bias.detach().float().cpu()
-    return FeatureBank(
-        features,
-        logits,
-        labels,
-        codes,
-        class_names=class_names,
-        stored_head=LinearHead(weight, bias),
-        blocks={name: torch.cat(kept) for name, kept in pooled.items()},
-        metadata=(metadata or {}) | {"skipped": skipped, "versions": _versions()},
-    )
-
-
-def _versions() -> dict[str, str]:
-    packages = (paperlib, torch, torchvision)
-    return {package.__name__: package.__version__ for package in packages}
+__all__ = [
+    "choose_device",
+    "extract_features",
+    "extract_statistics",
+    "load_bank",
+    "main",
+    "make_bank",
+    "save_features",
+]
 
 
 def make_bank(
@@ -232,37 +45,44 @@ def make_bank(
     batch_size: int = 128,
     workers: int | None = None,
     skip_unreadable: bool = False,
+    shard_size: int = SHARD_SIZE,
+    timeout: float = TIMEOUT,
     progress: bool = True,
 ) -> FeatureBank:
     """Extract a published network's features over a named dataset and save them to `out`.
 
     The one code path behind the command line and `load_bank`; `blocks=["auto"]` keeps every
     residual block but the last, whose pooled output is the features.  Raises what `load_model`,
-    `load_dataset` and `extract_features` raise, and writes nothing in that case.
+    `load_dataset` and `save_features` raise.
     """
-    pretrained = load_model(network)
-    datasets = {
-        split: load_dataset(dataset, split, pretrained.transform, skip_unreadable=skip_unreadable)
-        for split in splits
-    }
-    origin = {
-        "network": network,
-        "checkpoint_sha256": pretrained.checkpoint_sha256,
-        "dataset": _public_name(dataset),
-        "transform": repr(pretrained.transform),
-    }
-    bank = extract_features(
-        pretrained.model,
-        datasets,
-        blocks=residual_blocks(pretrained.model)[:-1] if list(blocks) == ["auto"] else blocks,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress,
-        metadata=origin,
-    )
-    bank.save(out)
-    return bank
+    with processes(choose_device(device), timeout) as group:
+        pretrained = group.in_turn(lambda: load_model(network))
+        load = partial(
+            load_dataset,
+            dataset,
+            transform=pretrained.transform,
+            skip_unreadable=skip_unreadable,
+        )
+        datasets = group.in_turn(lambda: {split: load(split) for split in splits})
+        origin = {
+            "network": network,
+            "checkpoint_sha256": pretrained.checkpoint_sha256,
+            "dataset": _public_name(dataset),
+            "transform": repr(pretrained.transform),
+        }
+        return save_features(
+            pretrained.model,
+            datasets,
+            out,
+            blocks=residual_blocks(pretrained.model)[:-1] if list(blocks) == ["auto"] else blocks,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            shard_size=shard_size,
+            timeout=timeout,
+            progress=progress,
+            metadata=origin,
+        )
 
 
 def _public_name(dataset: str) -> str:
@@ -287,8 +107,10 @@ def load_bank(network: str, tier: str = "embedded", device: str = "auto") -> Fea
     if tier == "embedded":
         return FeatureBank.load(data_folder() / "banks" / f"{network}.safetensors")
     path = ROOT / "build" / tier / "banks" / f"{network}.safetensors"
-    if not path.exists():
-        make_bank(network, "cifar10", path, device=device)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # notebooks that run side by side need the same bank
+        if not path.exists():
+            make_bank(network, "cifar10", path, device=device)
     return FeatureBank.load(path)
 
 
@@ -312,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-size", type=int, default=128, help="images per forward pass")
     parser.add_argument("--workers", type=int, help="loader processes; 0 on the CPU, 8 on a GPU")
+    parser.add_argument(
+        "--shard-size", type=int, default=SHARD_SIZE, help="images kept safe at a time"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT, help="seconds to wait for another process"
+    )
     parser.add_argument("--skip-unreadable", action="store_true", help="skip and count bad files")
     parser.add_argument(
         "--quiet", dest="progress", action="store_false", default=True, help="no progress bar"
@@ -325,12 +153,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         bank = make_bank(**vars(arguments))
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 2
+    if process_rank() > 0:
+        return 0
     fit = bank.head_fit()
     print(f"{bank}, {bank.metadata['skipped']} images skipped")
     for split in arguments.splits:
-        correct = bank.split(split).correct()
+        correct = bank.correct()[bank.split_codes == SPLIT_CODES[split]]
         print(f"{split:>5}: {correct.sum()}/{len(correct)} = {correct.double().mean():.2%} correct")
     print(f" head: residual {fit.residual:.1e}, agreement {fit.agreement:.2%}")
     print(f"saved: {arguments.out} (SHA-256 {sha256_of(arguments.out)})")

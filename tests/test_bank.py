@@ -46,7 +46,7 @@ def test_failed_save_leaves_the_old_bank_and_no_litter(small_bank, tmp_path, mon
     def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("paperlib.bank.save_file", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         small_bank.save(path)
     assert path.read_bytes() == before

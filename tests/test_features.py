@@ -130,13 +130,16 @@ def test_bad_arguments_are_named(model, images):
 def test_command_line_makes_a_bank(assets, folder, tmp_path, capsys):
     out = tmp_path / "banks" / "bank.safetensors"
     arguments = ["--model", "resnet20", "--dataset", f"imagefolder:{folder}", "--out", str(out)]
+    arguments += ["--batch-size", "2", "--shard-size", "2"]
     assert main([*arguments, "--quiet"]) == 2
-    assert "1.png" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "1.png" in error and "3 of 20 shards are safe in" in error
     assert not out.exists()
     assert main([*arguments, "--quiet", "--skip-unreadable", "--device", "cpu"]) == 0
     assert "1 images skipped" in capsys.readouterr().out
     bank = FeatureBank.load(out)
     assert len(bank) == 39
+    assert list(out.parent.iterdir()) == [out]
     assert bank.metadata["dataset"] == f"imagefolder:{folder.name}"
     assert main(["--model", "lenet", "--dataset", "cifar10", "--out", str(out)]) == 2
     assert "unknown network 'lenet'; choose from resnet20" in capsys.readouterr().err

@@ -1,0 +1,226 @@
+"""Interrupted work: nothing that was finished is lost, and the bank is the same byte for byte."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from interrupted import SETTINGS, Images, tiny_model
+from safetensors.torch import save
+
+from paperlib.bank import FeatureBank
+from paperlib.extraction import Span, extract_features
+from paperlib.paths import ROOT
+from paperlib.resumable import save_features
+from paperlib.shards import ShardError, ShardFolder
+from paperlib.tensorfile import TYPE_NAMES, Column, write_tensors
+
+EVERYTHING = list(range(23))
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "bank.safetensors"
+
+
+@pytest.fixture
+def parts(out):
+    return out.with_name("bank.safetensors.parts")
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """The bytes of the bank of an uninterrupted run in memory."""
+    bank = extract_features(tiny_model(), Images(23), batch_size=2, device="cpu", progress=False)
+    return bank.save(tmp_path / "whole" / "bank.safetensors").read_bytes()
+
+
+def make(out, images=None, **changes):
+    images = images or Images(23)
+    save_features(tiny_model(), images, out, **(SETTINGS | changes))
+    return images.loaded
+
+
+def interrupt(out, at=13):
+    """A run that fails at an image, in shard 3 of 6."""
+    images = Images(23)
+    images.x = images.x.clone()
+    images.x[at] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        make(out, images)
+
+
+def test_spans_cover_every_image_once():
+    spans = Span("train", 0, 23).cut(4)
+    assert [s.size for s in spans] == [4, 4, 4, 4, 4, 3]
+    assert [i for s in spans for b in s.cut(3) for i in range(b.start, b.stop)] == EVERYTHING
+
+
+@pytest.mark.parametrize("shard_size", [1, 4, 7, 1000])
+def test_shards_give_the_bank_made_in_memory(out, parts, whole, shard_size):
+    assert make(out, shard_size=shard_size) == EVERYTHING
+    assert out.read_bytes() == whole
+    assert FeatureBank.load(out).metadata["skipped"] == 1
+    assert not parts.exists()
+
+
+def test_splits_and_blocks_go_through_shards_too(out):
+    splits = {"train": Images(9), "test": Images(6, seed=1)}
+    save_features(tiny_model(), splits, out, blocks=["2"], **SETTINGS)
+    bank = FeatureBank.load(out)
+    reference = extract_features(
+        tiny_model(), splits, blocks=["2"], batch_size=2, device="cpu", progress=False
+    )
+    assert out.read_bytes() == reference.save(out.with_name("other")).read_bytes()
+    assert (len(bank.split("train")), len(bank.split("test"))) == (8, 5)
+    assert torch.equal(bank.blocks["2"], bank.features.half())
+
+
+def test_a_shard_without_readable_images(out):
+    images = Images(8)
+    images.__class__ = type("Half", (Images,), {"__getitem__": lambda self, i: half(self, i)})
+
+    def half(self, i):
+        return None if i < 4 else (self.x[i], i % 3)
+
+    bank = save_features(tiny_model(), images, out, **SETTINGS)
+    assert (len(bank), bank.metadata["skipped"]) == (4, 4)
+    with pytest.raises(ValueError, match="no readable images"):
+        save_features(tiny_model(), [None] * 5, out.with_name("none"), **SETTINGS)
+
+
+def test_killed_at_any_moment(tmp_path):
+    """SIGKILL at every fourth file operation, piece of a file and image; stride 1 passes too."""
+    command = [sys.executable, str(ROOT / "tests" / "interrupted.py"), "everywhere"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(tmp_path), "4"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kills"] >= 20
+
+
+def test_resuming_extracts_only_what_is_missing(out, parts, whole):
+    interrupt(out)
+    assert len(list(parts.glob("*.safetensors"))) == 3
+    assert make(out) == EVERYTHING[12:]
+    assert out.read_bytes() == whole
+
+
+def test_failure_before_the_first_shard_leaves_nothing(out, parts):
+    interrupt(out, at=1)
+    assert not out.exists() and not parts.exists()
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, -1])
+def test_truncated_shard_is_reported_and_made_again(out, parts, whole, size):
+    interrupt(out)
+    shard = parts / "00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.warns(UserWarning, match=r"00001\.safetensors is not whole"):
+        assert make(out) == [*range(4, 8), *range(12, 23)]
+    assert out.read_bytes() == whole
+
+
+def test_altered_shard_is_reported_and_made_again(out, parts, whole):
+    interrupt(out)
+    shard = parts / "00002.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-20] ^= 1
+    shard.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"00002\.safetensors was altered"):
+        make(out)
+    assert out.read_bytes() == whole
+
+
+def test_full_disk_is_reported_and_loses_nothing(out, parts, whole, monkeypatch):
+    real, calls = os.fsync, iter(range(100))
+
+    def full(handle):
+        if next(calls) == 4:  # the manifest and three shards fit
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            make(out)
+    assert "3 of 6 shards are safe in" in caught.value.__notes__[0]
+    assert sorted(path.name for path in parts.iterdir()) == [
+        *(f"{index:05d}.safetensors" for index in range(3)),
+        "manifest.json",
+    ]
+    assert make(out) == EVERYTHING[12:]
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 4}, r"batch_size was 2, is now 4"),
+        ({"shard_size": 6}, r"shard_size was 4, is now 6; shards was 6, is now 4"),
+        ({"images": Images(22)}, r"images was {'train': 23}, is now {'train': 22}"),
+        ({"blocks": ["2"]}, r"blocks was \[\], is now \['2'\]"),
+        ({"metadata": {"transform": "crop"}}, r"transform was None, is now 'crop'"),
+    ],
+)
+def test_other_settings_are_refused_and_lose_nothing(out, parts, whole, changes, message):
+    interrupt(out)
+    with pytest.raises(ShardError, match=f"made with other settings .*{message}.*or delete"):
+        make(out, **changes)
+    assert make(out) == EVERYTHING[12:]
+    assert out.read_bytes() == whole
+
+
+def test_other_weights_are_refused(out):
+    interrupt(out)
+    model = tiny_model()
+    with torch.no_grad():
+        model[1].weight[0, 0] += 1e-6
+    with pytest.raises(ShardError, match="weights_sha256 was"):
+        save_features(model, Images(23), out, **SETTINGS)
+    images = Images(23)
+    images.classes = ()  # or the width of the other layer would be refused first
+    with pytest.raises(ShardError, match=r"head was '3', is now '1'"):
+        make(out, images, head="1")
+
+
+def test_unusable_folders_are_named(out, parts, tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
+        make(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make(tmp_path / "file" / "bank.safetensors")
+    parts.mkdir()
+    (parts / "notes.txt").touch()
+    with pytest.raises(ShardError, match=r"holds \['notes\.txt'\] but no manifest"):
+        make(out)
+    (parts / "manifest.json").write_text("{")
+    with pytest.raises(ShardError, match="is not JSON"):
+        make(out)
+    assert (parts / "notes.txt").exists()
+    folder = ShardFolder(tmp_path / "elsewhere", 2, {})
+    with pytest.raises(ShardError, match="every machine must see the same folder"):
+        folder.check_manifest()
+    folder.open()
+    with pytest.raises(ShardError, match="lacks 2 shards, first number 0"):
+        folder.join(out, tiny_model()[3], [], lambda skipped: {})
+
+
+def test_files_are_those_of_the_library(out):
+    tensors = {
+        str(dtype): (torch.arange(12).view(4, 3) % 2).to(dtype) for dtype in reversed(TYPE_NAMES)
+    }
+    tensors |= {"é empty": torch.zeros(0, 3), "a scalar": torch.tensor(2.5)}
+    columns = {name: Column.of(tensor) for name, tensor in tensors.items()}
+    columns["halved"] = Column(torch.float32, [4, 3], [torch.ones(2, 3), torch.zeros(2, 3)])
+    tensors["halved"] = torch.cat([torch.ones(2, 3), torch.zeros(2, 3)])
+    write_tensors(out, columns, {"paperlib": '{"é": 1}'})
+    assert out.read_bytes() == save(tensors, {"paperlib": '{"é": 1}'})
+    columns["halved"] = columns["halved"]._replace(shape=[5, 3])
+    with pytest.raises(ValueError, match="do not add up"):
+        write_tensors(out.with_name("wrong"), columns, {})
+    assert not out.with_name("wrong").exists()
