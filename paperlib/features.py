@@ -6,6 +6,7 @@ python -m paperlib.features --model resnet20 --dataset imagefolder:PATH --out ba
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,10 +21,11 @@ from tqdm import tqdm
 
 import paperlib
 from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.classes import without_empty_classes
 from paperlib.datasets import load_dataset
 from paperlib.models import CHECKPOINTS, load_model, residual_blocks, sha256_of, split_head
 from paperlib.paths import ROOT, data_folder
-from paperlib.tiers import TIERS
+from paperlib.tiers import IMAGES_PER_CLASS, choose_networks
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -97,6 +99,10 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def _collate_readable(batch: list) -> tuple[list, int]:
     """Stack a batch without the images that the dataset skipped (None), and count those."""
     readable = [item for item in batch if item is not None]
+    shapes = {tuple(image.shape) for image, _ in readable}
+    if len(shapes) > 1:
+        found = ", ".join(str(list(shape)) for shape in sorted(shapes))
+        raise ValueError(f"the images of a batch differ in shape ({found}); make them one shape")
     return default_collate(readable) if readable else [], len(batch) - len(readable)
 
 
@@ -116,19 +122,32 @@ def _batches(
             yield x, y, SPLIT_CODES[split], skipped
 
 
+def _other_heads(model: nn.Module) -> str:
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return f"nn.Linear modules to choose `head` from: {', '.join(linear)}"
+
+
 def _forward(model: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features `[n, D]` and logits `[n, C]` of one batch, checked against each other."""
     with captured_inputs(head) as inputs:
         logits = model(images)
     if len(inputs) != 1 or inputs[0].ndim != 2:
         shapes = [list(x.shape) for x in inputs]
-        raise ValueError(f"the head must see one [n, D] tensor per batch; it saw {shapes}")
+        raise ValueError(
+            f"the head must see one [n, D] tensor per batch; it saw {shapes}; {_other_heads(model)}"
+        )
     (features,) = inputs
     expected = F.linear(features, head.weight, head.bias)
     if not isinstance(logits, Tensor) or logits.shape != expected.shape:
-        raise ValueError("the network's output is not the [n, C] output of its final nn.Linear")
+        raise ValueError(
+            "the network's output is not the [n, C] output of its final nn.Linear; "
+            + _other_heads(model)
+        )
     if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
-        raise ValueError("something follows the final nn.Linear: its output is not the network's")
+        raise ValueError(
+            "something follows the final nn.Linear: its output is not the network's; "
+            + _other_heads(model)
+        )
     return features.float().cpu(), logits.float().cpu()
 
 
@@ -232,17 +251,27 @@ def make_bank(
     batch_size: int = 128,
     workers: int | None = None,
     skip_unreadable: bool = False,
+    per_class: Mapping[str, int] | int | None = None,
     progress: bool = True,
 ) -> FeatureBank:
     """Extract a published network's features over a named dataset and save them to `out`.
 
     The one code path behind the command line and `load_bank`; `blocks=["auto"]` keeps every
-    residual block but the last, whose pooled output is the features.  Raises what `load_model`,
-    `load_dataset` and `extract_features` raise, and writes nothing in that case.
+    residual block but the last, whose pooled output is the features; `per_class` limits the images
+    of each class, for all splits or by split.  Raises OSError where `out` cannot be written and
+    what `load_model`, `load_dataset` and `extract_features` raise, and writes nothing then.
     """
+    _check_writable(Path(out).parent)
     pretrained = load_model(network)
+    limits = per_class if isinstance(per_class, Mapping) else dict.fromkeys(splits, per_class)
     datasets = {
-        split: load_dataset(dataset, split, pretrained.transform, skip_unreadable=skip_unreadable)
+        split: load_dataset(
+            dataset,
+            split,
+            pretrained.transform,
+            skip_unreadable=skip_unreadable,
+            per_class=limits.get(split),
+        )
         for split in splits
     }
     origin = {
@@ -265,31 +294,58 @@ def make_bank(
     return bank
 
 
+def _check_writable(folder: Path) -> None:
+    """Before the long work: raise OSError where no file can be written into a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"cannot write into the output folder {folder}: {error}") from error
+
+
 def _public_name(dataset: str) -> str:
     """A dataset's name without the folders above it, which are nobody's business."""
     kind, colon, path = dataset.partition(":")
     return kind + colon + Path(path).resolve().name if path else kind
 
 
-def load_bank(network: str, tier: str = "embedded", device: str = "auto") -> FeatureBank:
-    """The bank of a network in a tier; the `cifar10` tier makes it on first use.
+def load_bank(
+    network: str, tier: str = "embedded", device: str = "auto", data: str = ""
+) -> FeatureBank:
+    """The bank of a network in a tier; the other tiers make it on first use and keep it in `build`.
 
-    `embedded` reads the committed banks.  `cifar10` runs the published checkpoint over all 60,000
-    images (downloaded once) and keeps the bank under `build/cifar10/banks`.
+    - `embedded` reads the committed banks;
+    - `cifar10` runs the published checkpoint over all 60,000 images, downloaded once;
+    - `imagenet` runs torchvision's NAME[:WEIGHTS] over the folder `data`, `IMAGES_PER_CLASS` of
+      each split; classes of which the folder has no train images are left out.
 
-    Raises ValueError for an unknown tier, or a network that the tier does not hold.
+    Raises ValueError for an unknown tier, a network that the tier does not hold, or no `data`.
     """
-    if tier not in TIERS:
-        raise ValueError(f"unknown tier {tier!r}; choose from {', '.join(TIERS)}")
-    if network not in TIERS[tier]:
-        choices = ", ".join(TIERS[tier])
-        raise ValueError(f"unknown network {network!r} in tier {tier}; choose from {choices}")
+    networks = choose_networks(tier, [network])
     if tier == "embedded":
-        return FeatureBank.load(data_folder() / "banks" / f"{network}.safetensors")
-    path = ROOT / "build" / tier / "banks" / f"{network}.safetensors"
-    if not path.exists():
+        return FeatureBank.load(data_folder() / "banks" / f"{networks[0]}.safetensors")
+    if tier == "imagenet" and not data:
+        raise ValueError("tier imagenet needs `data`, a folder with train/ and val/ by WordNet id")
+    folder = (
+        ROOT / "build" / tier / Path(data).expanduser().resolve().name
+        if data
+        else ROOT / "build" / tier
+    )
+    path = folder / "banks" / f"{network.replace(':', '-')}.safetensors"
+    if not path.exists() and tier == "cifar10":
         make_bank(network, "cifar10", path, device=device)
-    return FeatureBank.load(path)
+    elif not path.exists():
+        name, dataset = f"torchvision:{network}", f"imagenet:{data}"
+        make_bank(name, dataset, path, device=device, per_class=IMAGES_PER_CLASS)
+    bank = FeatureBank.load(path)
+    return without_empty_classes(bank) if tier == "imagenet" else bank
+
+
+def load_banks(
+    tier: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
+) -> dict[str, FeatureBank]:
+    """The banks of some networks of a tier by name, or of all of them; see `load_bank`."""
+    return {name: load_bank(name, tier, device, data) for name in choose_networks(tier, networks)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -298,8 +354,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a network over images and save its penultimate features as a bank.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--model", required=True, dest="network", help=", ".join(CHECKPOINTS))
-    parser.add_argument("--dataset", required=True, help="cifar10 or imagefolder:PATH")
+    networks = ", ".join([*CHECKPOINTS, "torchvision:NAME[:WEIGHTS]", "timm:NAME"])
+    parser.add_argument("--model", required=True, dest="network", help=networks)
+    parser.add_argument(
+        "--dataset", required=True, help="cifar10, imagefolder:PATH or imagenet:PATH"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the bank, a .safetensors file")
     parser.add_argument("--splits", nargs="+", choices=SPLIT_CODES, default=list(SPLIT_CODES))
     parser.add_argument(
@@ -313,6 +372,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=128, help="images per forward pass")
     parser.add_argument("--workers", type=int, help="loader processes; 0 on the CPU, 8 on a GPU")
     parser.add_argument("--skip-unreadable", action="store_true", help="skip and count bad files")
+    parser.add_argument("--per-class", type=int, help="so many images of each class; all if unset")
     parser.add_argument(
         "--quiet", dest="progress", action="store_false", default=True, help="no progress bar"
     )
@@ -324,7 +384,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         bank = make_bank(**vars(arguments))
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     fit = bank.head_fit()

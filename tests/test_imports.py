@@ -12,9 +12,10 @@ PACKAGE = ROOT / "paperlib"
 ALLOWED = {
     "__init__": set(),
     "paths": set(),
-    "published": set(),
+    "published": {"paths"},
     "tiers": set(),
     "bank": set(),
+    "classes": {"bank"},
     "plots": set(),
     "statistics": set(),
     "filters": set(),
@@ -27,8 +28,10 @@ ALLOWED = {
     "cost": {"filters", "decomposition"},
     "claims": set(),
     "datasets": {"paths"},
-    "models": {"paths"},
-    "features": {"__init__", "paths", "bank", "datasets", "models", "tiers"},
+    "checkpoints": {"paths"},
+    "zoo": {"checkpoints"},
+    "models": {"checkpoints", "zoo"},
+    "features": {"__init__", "paths", "bank", "classes", "datasets", "models", "tiers"},
     "reproduce": {"paths", "claims", "tiers"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
