@@ -279,6 +279,7 @@ def make_bank(
         "checkpoint_sha256": pretrained.checkpoint_sha256,
         "dataset": _public_name(dataset),
         "transform": repr(pretrained.transform),
+        "images_per_class": per_class,
     }
     bank = extract_features(
         pretrained.model,
@@ -326,17 +327,14 @@ def load_bank(
         return FeatureBank.load(data_folder() / "banks" / f"{networks[0]}.safetensors")
     if tier == "imagenet" and not data:
         raise ValueError("tier imagenet needs `data`, a folder with train/ and val/ by WordNet id")
-    folder = (
-        ROOT / "build" / tier / Path(data).expanduser().resolve().name
-        if data
-        else ROOT / "build" / tier
-    )
-    path = folder / "banks" / f"{network.replace(':', '-')}.safetensors"
+    place = Path(data).expanduser().resolve().name if tier == "imagenet" else ""
+    name = f"{network.replace(':', '-')}.safetensors"
+    path = ROOT / "build" / tier / place / "banks" / name
     if not path.exists() and tier == "cifar10":
         make_bank(network, "cifar10", path, device=device)
     elif not path.exists():
-        name, dataset = f"torchvision:{network}", f"imagenet:{data}"
-        make_bank(name, dataset, path, device=device, per_class=IMAGES_PER_CLASS)
+        origin = (f"torchvision:{network}", f"imagenet:{data}")
+        make_bank(*origin, path, device=device, per_class=IMAGES_PER_CLASS)
     bank = FeatureBank.load(path)
     return without_empty_classes(bank) if tier == "imagenet" else bank
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from paperlib.claims import scorecard, summary
 from paperlib.paths import NOTEBOOKS, ROOT
-from paperlib.tiers import TIERS
+from paperlib.tiers import TIER_PARAMETERS, TIERS
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
         given = {name: _value(text) for name, text in arguments.parameter}
-        work = parameters_for(find_notebooks(arguments.notebooks), {"tier": arguments.tier} | given)
+        notebooks = find_notebooks(arguments.notebooks)
+        given = {"tier": arguments.tier} | TIER_PARAMETERS.get(arguments.tier, {}) | given
+        work = parameters_for(notebooks, given)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,13 +7,14 @@ TIERS = {
     "cifar10": ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
     "imagenet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
 }
-# The network of each tier that the paper's authors published subsets for, and the fewest filters
-# a class of these.
+# The network of each tier that the paper's authors published subsets for, and the filters a class
+# of the smallest of these.
 PAPER_NETWORK = {"embedded": "resnet20", "cifar10": "resnet20", "imagenet": "resnet50"}
-# Of ImageNet's 1.28 million train images a tenth keeps a bank near two gigabytes.
-IMAGES_PER_CLASS = {"train": 100, "test": 50}
-EVERY_SIZE_UP_TO = 64  # filters; wider layers are swept on a grid
-GRID_RATIO = 1.25  # between neighbours of the grid
+PAPER_K = {"embedded": 5, "cifar10": 5, "imagenet": 50}
+# Of ImageNet's 1.28 million train and 50,000 val images: banks of a gigabyte, notebooks of minutes.
+IMAGES_PER_CLASS = {"train": 100, "test": 10}
+# What `paperlib.reproduce` passes to the notebooks of a tier where the user does not.
+TIER_PARAMETERS = {"imagenet": {"network": "resnet50", "k": 50}}
 
 
 def choose_networks(tier: str, networks: Sequence[str] = ()) -> tuple[str, ...]:
@@ -39,16 +40,3 @@ def depth_of(network: str) -> int:
     if not digits.isdigit():
         raise ValueError(f"the name {network!r} tells no depth; use ResNets, such as resnet18")
     return int(digits)
-
-
-def size_grid(largest: int, *included: int) -> list[int]:
-    """Numbers from 1 to `largest` to sweep: all of them up to 64, then a quarter more each time.
-
-    `included` are added to the grid.
-    """
-    sizes = {size for size in included if 1 <= size <= largest}
-    size = 0
-    while size < largest:
-        size = size + 1 if size < EVERY_SIZE_UP_TO else min(largest, int(size * GRID_RATIO))
-        sizes.add(size)
-    return sorted(sizes)

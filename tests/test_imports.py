@@ -20,6 +20,8 @@ ALLOWED = {
     "statistics": set(),
     "filters": set(),
     "baselines": {"filters"},
+    "sweeps": {"filters"},
+    "cards": {"filters"},
     "decomposition": {"filters"},
     "essentiality": {"filters"},
     "overlap": set(),
