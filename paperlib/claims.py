@@ -272,12 +272,21 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def record_claim(
-    folder: Path, key: str, value: float, low: float, high: float, reason: str
+    folder: Path,
+    key: str,
+    value: float,
+    low: float,
+    high: float,
+    reason: str,
+    *,
+    testable: bool = True,
 ) -> dict:
     """Decide a claim by its rule from a figure and its 95 % interval, and store the record.
 
     `folder` is the figures folder of the tier; the record is `claims/<key>.json` below it.
-    `reason` says in one line what differs and why.  Raises ValueError for an unknown claim.
+    `reason` says in one line what differs and why; `testable` is false on a tier to which the rule
+    does not apply, such as a number of CIFAR-10 filters on ImageNet.  Raises ValueError for an
+    unknown claim.
     """
     if key not in CLAIMS:
         raise ValueError(f"unknown claim {key!r}; choose from {', '.join(CLAIMS)}")
@@ -288,7 +297,7 @@ def record_claim(
         "low": round(low, 4),
         "high": round(high, 4),
         "rule": claim.rule.text,
-        "verdict": claim.rule.decide(value, low, high),
+        "verdict": claim.rule.decide(value, low, high) if testable else NOT_TESTABLE,
         "reason": reason,
     }
     write_atomically(Path(folder) / "claims" / f"{key}.json", json.dumps(record, indent=1) + "\n")

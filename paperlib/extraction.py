@@ -54,7 +54,16 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def _collate_readable(batch: list) -> tuple[list, int]:
     """Stack a batch without the images that the dataset skipped (None), and count those."""
     readable = [item for item in batch if item is not None]
+    shapes = {tuple(image.shape) for image, _ in readable}
+    if len(shapes) > 1:
+        found = ", ".join(str(list(shape)) for shape in sorted(shapes))
+        raise ValueError(f"the images of a batch differ in shape ({found}); make them one shape")
     return default_collate(readable) if readable else [], len(batch) - len(readable)
+
+
+def _other_heads(model: nn.Module) -> str:
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return f"nn.Linear modules to choose `head` from: {', '.join(linear)}"
 
 
 def _forward(model: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,13 +72,21 @@ def _forward(model: nn.Module, head: nn.Linear, images: Tensor) -> tuple[Tensor,
         logits = model(images)
     if len(inputs) != 1 or inputs[0].ndim != 2:
         shapes = [list(x.shape) for x in inputs]
-        raise ValueError(f"the head must see one [n, D] tensor per batch; it saw {shapes}")
+        raise ValueError(
+            f"the head must see one [n, D] tensor per batch; it saw {shapes}; {_other_heads(model)}"
+        )
     (features,) = inputs
     expected = F.linear(features, head.weight, head.bias)
     if not isinstance(logits, Tensor) or logits.shape != expected.shape:
-        raise ValueError("the network's output is not the [n, C] output of its final nn.Linear")
+        raise ValueError(
+            "the network's output is not the [n, C] output of its final nn.Linear; "
+            + _other_heads(model)
+        )
     if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3, equal_nan=True):
-        raise ValueError("something follows the final nn.Linear: its output is not the network's")
+        raise ValueError(
+            "something follows the final nn.Linear: its output is not the network's; "
+            + _other_heads(model)
+        )
     return features.float().cpu(), logits.float().cpu()
 
 

@@ -8,26 +8,29 @@ or machines put `torchrun --nproc-per-node N -m` in place of `python -m`.
 
 import argparse
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
 from paperlib.bank import SPLIT_CODES, FeatureBank
+from paperlib.classes import without_empty_classes
 from paperlib.datasets import load_dataset
 from paperlib.distributed import process_rank, processes
 from paperlib.extraction import choose_device, extract_features
 from paperlib.models import CHECKPOINTS, load_model, residual_blocks, sha256_of
 from paperlib.paths import ROOT, data_folder
 from paperlib.resumable import SHARD_SIZE, TIMEOUT, extract_statistics, save_features
-from paperlib.tiers import TIERS
+from paperlib.tiers import IMAGES_PER_CLASS, choose_networks
 
 __all__ = [
     "choose_device",
     "extract_features",
     "extract_statistics",
     "load_bank",
+    "load_banks",
     "main",
     "make_bank",
     "save_features",
@@ -45,6 +48,7 @@ def make_bank(
     batch_size: int = 128,
     workers: int | None = None,
     skip_unreadable: bool = False,
+    per_class: Mapping[str, int] | int | None = None,
     shard_size: int = SHARD_SIZE,
     timeout: float = TIMEOUT,
     progress: bool = True,
@@ -52,9 +56,12 @@ def make_bank(
     """Extract a published network's features over a named dataset and save them to `out`.
 
     The one code path behind the command line and `load_bank`; `blocks=["auto"]` keeps every
-    residual block but the last, whose pooled output is the features.  Raises what `load_model`,
-    `load_dataset` and `save_features` raise.
+    residual block but the last, whose pooled output is the features; `per_class` limits the images
+    of each class, for all splits or by split.  Raises OSError where `out` cannot be written and
+    what `load_model`, `load_dataset` and `save_features` raise.
     """
+    _check_writable(Path(out).parent)
+    limits = per_class if isinstance(per_class, Mapping) else dict.fromkeys(splits, per_class)
     with processes(choose_device(device), timeout) as group:
         pretrained = group.in_turn(lambda: load_model(network))
         load = partial(
@@ -63,13 +70,15 @@ def make_bank(
             transform=pretrained.transform,
             skip_unreadable=skip_unreadable,
         )
-        datasets = group.in_turn(lambda: {split: load(split) for split in splits})
+        datasets = group.in_turn(
+            lambda: {split: load(split, per_class=limits.get(split)) for split in splits}
+        )
         origin = {
             "network": network,
             "checkpoint_sha256": pretrained.checkpoint_sha256,
             "dataset": _public_name(dataset),
             "transform": repr(pretrained.transform),
-        }
+        } | ({"images_per_class": per_class} if per_class else {})
         return save_features(
             pretrained.model,
             datasets,
@@ -85,33 +94,57 @@ def make_bank(
         )
 
 
+def _check_writable(folder: Path) -> None:
+    """Before the long work: raise OSError where no file can be written into a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"cannot write into the output folder {folder}: {error}") from error
+
+
 def _public_name(dataset: str) -> str:
     """A dataset's name without the folders above it, which are nobody's business."""
     kind, colon, path = dataset.partition(":")
     return kind + colon + Path(path).resolve().name if path else kind
 
 
-def load_bank(network: str, tier: str = "embedded", device: str = "auto") -> FeatureBank:
-    """The bank of a network in a tier; the `cifar10` tier makes it on first use.
+def load_bank(
+    network: str, tier: str = "embedded", device: str = "auto", data: str = ""
+) -> FeatureBank:
+    """The bank of a network in a tier; the other tiers make it on first use and keep it in `build`.
 
-    `embedded` reads the committed banks.  `cifar10` runs the published checkpoint over all 60,000
-    images (downloaded once) and keeps the bank under `build/cifar10/banks`.
+    - `embedded` reads the committed banks;
+    - `cifar10` runs the published checkpoint over all 60,000 images, downloaded once;
+    - `imagenet` runs torchvision's NAME[:WEIGHTS] over the folder `data`, `IMAGES_PER_CLASS` of
+      each split; classes of which the folder has no train images are left out.
 
-    Raises ValueError for an unknown tier, or a network that the tier does not hold.
+    Raises ValueError for an unknown tier, a network that the tier does not hold, or no `data`.
     """
-    if tier not in TIERS:
-        raise ValueError(f"unknown tier {tier!r}; choose from {', '.join(TIERS)}")
-    if network not in TIERS[tier]:
-        choices = ", ".join(TIERS[tier])
-        raise ValueError(f"unknown network {network!r} in tier {tier}; choose from {choices}")
+    networks = choose_networks(tier, [network])
     if tier == "embedded":
-        return FeatureBank.load(data_folder() / "banks" / f"{network}.safetensors")
-    path = ROOT / "build" / tier / "banks" / f"{network}.safetensors"
+        return FeatureBank.load(data_folder() / "banks" / f"{networks[0]}.safetensors")
+    if tier == "imagenet" and not data:
+        raise ValueError("tier imagenet needs `data`, a folder with train/ and val/ by WordNet id")
+    place = Path(data).expanduser().resolve().name if tier == "imagenet" else ""
+    name = f"{network.replace(':', '-')}.safetensors"
+    path = ROOT / "build" / tier / place / "banks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # notebooks that run side by side need the same bank
-        if not path.exists():
+        if not path.exists() and tier == "cifar10":
             make_bank(network, "cifar10", path, device=device)
-    return FeatureBank.load(path)
+        elif not path.exists():
+            origin = (f"torchvision:{network}", f"imagenet:{data}")
+            make_bank(*origin, path, device=device, per_class=IMAGES_PER_CLASS)
+    bank = FeatureBank.load(path)
+    return without_empty_classes(bank) if tier == "imagenet" else bank
+
+
+def load_banks(
+    tier: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
+) -> dict[str, FeatureBank]:
+    """The banks of some networks of a tier by name, or of all of them; see `load_bank`."""
+    return {name: load_bank(name, tier, device, data) for name in choose_networks(tier, networks)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,8 +153,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a network over images and save its penultimate features as a bank.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--model", required=True, dest="network", help=", ".join(CHECKPOINTS))
-    parser.add_argument("--dataset", required=True, help="cifar10 or imagefolder:PATH")
+    networks = ", ".join([*CHECKPOINTS, "torchvision:NAME[:WEIGHTS]", "timm:NAME"])
+    parser.add_argument("--model", required=True, dest="network", help=networks)
+    parser.add_argument(
+        "--dataset", required=True, help="cifar10, imagefolder:PATH or imagenet:PATH"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the bank, a .safetensors file")
     parser.add_argument("--splits", nargs="+", choices=SPLIT_CODES, default=list(SPLIT_CODES))
     parser.add_argument(
@@ -141,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=TIMEOUT, help="seconds to wait for another process"
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="skip and count bad files")
+    parser.add_argument("--per-class", type=int, help="so many images of each class; all if unset")
     parser.add_argument(
         "--quiet", dest="progress", action="store_false", default=True, help="no progress bar"
     )
@@ -152,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         bank = make_bank(**vars(arguments))
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 2
     if process_rank() > 0:

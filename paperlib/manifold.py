@@ -1,5 +1,6 @@
 """How many dimensions features fill, and how many of them the head's decisions need."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import skdim
@@ -154,15 +155,23 @@ def between_class_share(features: Tensor, labels: Tensor, num_classes: int) -> f
 
 
 def decisions_by_dimension(
-    features: Tensor, weight: Tensor, bias: Tensor, directions: Tensor, centre: Tensor
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    directions: Tensor,
+    centre: Tensor,
+    *,
+    ranks: Sequence[int] | None = None,
 ) -> Tensor:
     """`[R + 1, N] int64`: the class picked from features projected on the first r directions.
 
-    x' = m + V_r V_r^T (x - m), logits = x' W^T + b, for r = 0..R; row 0 is one constant decision.
+    x' = m + V_r V_r^T (x - m), logits = x' W^T + b, for r = 0..R, or for the r in `ranks` alone
+    (rising); r = 0 is one constant decision.
 
     features: [N, D] float32, weight: [C, D], bias: [C], directions: [D, R] orthonormal columns,
-    centre: [D].  In float64, each r adding one direction to the logits of the last.
+    centre: [D].  In float64, each r adding its directions to the logits of the last.
     """
+    ranks = range(directions.shape[1] + 1) if ranks is None else ranks
     if directions.shape[0] != features.shape[1] or centre.shape != features.shape[1:]:
         shapes = f"{list(directions.shape)} and {list(centre.shape)}"
         raise ValueError(f"directions must be [D, R] and centre [D], got {shapes}")
@@ -170,8 +179,9 @@ def decisions_by_dimension(
     position = (features.double() - middle) @ directions  # [N, R]
     effect = w @ directions  # [C, R]
     logits = (bias.double() + w @ middle).repeat(len(features), 1)
-    picked = [logits.argmax(dim=1)]
-    for r in range(directions.shape[1]):
-        logits += position[:, r, None] * effect[:, r]
+    picked, done = [], 0
+    for r in ranks:
+        logits += position[:, done:r] @ effect[:, done:r].T
         picked.append(logits.argmax(dim=1))
+        done = r
     return torch.stack(picked)

@@ -1,6 +1,5 @@
 """CIFAR ResNets with their published checkpoints, and the head of any classifier."""
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.models import resnet
 
-from paperlib.paths import cache_folder, find_asset
+from paperlib.checkpoints import fetch_checkpoint, sha256_of
+from paperlib.zoo import PretrainedNetwork, load_from_zoo
 
 # github.com/akamaster/pytorch_resnet_cifar10 (BSD 2-clause).  The eight characters before the
 # suffix are the start of the file's SHA-256.
@@ -90,12 +90,6 @@ class CifarResNet(nn.Module):
         return self.linear(features)  # [N, num_classes]
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def find_checkpoint(network: str) -> Path:
     """The checkpoint file of a network: from the assets, the cache, or downloaded to the cache.
 
@@ -103,33 +97,19 @@ def find_checkpoint(network: str) -> Path:
     start with the eight characters in its name.
     """
     if network not in CHECKPOINTS:
-        raise ValueError(f"unknown network {network!r}; choose from {', '.join(CHECKPOINTS)}")
-    name = CHECKPOINTS[network]
-    expected = Path(name).stem.rpartition("-")[2]
-    path = find_asset(f"checkpoints/{name}")
-    if path is None:
-        path = cache_folder() / "checkpoints" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(CHECKPOINT_URL + name, str(path), hash_prefix=expected)
-    elif not (digest := sha256_of(path)).startswith(expected):
-        raise RuntimeError(f"{path}: SHA-256 starts with {digest[:8]}, expected {expected}")
-    return path
-
-
-class PretrainedNetwork(NamedTuple):
-    """A network ready to extract features, with the transform its training used."""
-
-    name: str
-    model: nn.Module
-    transform: transforms.Compose
-    checkpoint_sha256: str
+        choices = ", ".join([*CHECKPOINTS, "torchvision:NAME[:WEIGHTS]", "timm:NAME"])
+        raise ValueError(f"unknown network {network!r}; choose from {choices}")
+    return fetch_checkpoint(CHECKPOINT_URL + CHECKPOINTS[network])
 
 
 def load_model(network: str) -> PretrainedNetwork:
-    """A CIFAR ResNet in eval mode with its published weights, loaded strictly and without pickle.
+    """A classifier in eval mode with its published weights, loaded strictly and without pickle.
 
-    Raises what `find_checkpoint` raises.
+    A CIFAR ResNet by its bare name, others as `load_from_zoo` names them.  Raises what
+    `find_checkpoint` and `load_from_zoo` raise.
     """
+    if ":" in network:
+        return load_from_zoo(network)
     path = find_checkpoint(network)
     saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     model = CifarResNet(depth=int(network.removeprefix("resnet")))

@@ -19,9 +19,18 @@ def use_style() -> None:
 
 def save_figure(fig: Figure, path: Path, table: pd.DataFrame) -> None:
     """Write a figure as `<path>.png` and the numbers behind it as `<path>.csv`."""
+    save_table(path, table)
+    fig.savefig(_portable(path, ".png"))
+
+
+def _portable(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name.replace(":", "-") + suffix)  # Windows refuses colons
+
+
+def save_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as `<path>.csv`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path.with_suffix(".png"))
-    table.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
+    table.to_csv(_portable(path, ".csv"), index=False, float_format="%.6g", lineterminator="\n")
 
 
 def points_with_intervals(ax: Axes, table: pd.DataFrame, label: str, offset: float = 0.0) -> Axes:

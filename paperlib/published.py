@@ -1,7 +1,13 @@
 """What the paper's authors published for ResNet-20 on CIFAR-10: figures and filter subsets.
 
-Facts that came with arXiv 2112.07719; the classes are in CIFAR-10's label order.
+Facts that came with arXiv 2112.07719; the classes are in CIFAR-10's label order.  Their 1000 x 50
+subsets for ResNet-50 are not repeated here, but read where the user has them.
 """
+
+import json
+from collections.abc import Sequence
+
+from paperlib.paths import find_asset
 
 # Test accuracy in percent on all 10,000 images: what the paper reports for ResNet-20, and the best
 # accuracy that each checkpoint of github.com/akamaster/pytorch_resnet_cifar10 records of itself.
@@ -81,3 +87,19 @@ RESNET20_CSG_SUBSETS = {
         [39, 26, 43, 46, 12],
     ],
 }
+
+
+def published_subsets(
+    network: str, classes: Sequence[int] | None = None
+) -> dict[int, list[list[int]]]:
+    """The authors' subsets of a network by k, of all classes or of those given; empty if unknown.
+
+    ResNet-50's are read from `published/resnet50_imagenet.json` in the assets, where it is there.
+    """
+    subsets: dict[int, list[list[int]]] = {}
+    if network == "resnet20":
+        subsets = RESNET20_SUBSETS
+    elif network == "resnet50" and (path := find_asset("published/resnet50_imagenet.json")):
+        published = json.loads(path.read_text())
+        subsets = {published["k"]: published["subsets"]}
+    return {k: [rows[c] for c in classes] if classes else rows for k, rows in subsets.items()}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from paperlib.claims import scorecard, summary
 from paperlib.paths import NOTEBOOKS, ROOT
-from paperlib.tiers import TIERS
+from paperlib.tiers import TIER_PARAMETERS, TIERS
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,21 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
     return [path for path in paths if not names or path.name.startswith(tuple(names))]
 
 
-def parameters_for(notebooks: Sequence[Path], parameters: Mapping) -> dict[Path, dict]:
+def parameters_for(
+    notebooks: Sequence[Path], parameters: Mapping, defaults: Mapping = MappingProxyType({})
+) -> dict[Path, dict]:
     """What to pass to each notebook: the parameters that its `parameters` cell declares.
 
-    Raises ValueError for a parameter that none of the notebooks declares.
+    `defaults` are those of a tier, which no notebook need declare.  Raises ValueError for a
+    parameter that none of the notebooks declares.
     """
     declared = {path: papermill.inspect_notebook(path) for path in notebooks}
     known = sorted({name for names in declared.values() for name in names})
     if unknown := sorted(set(parameters) - set(known)):
         raise ValueError(f"unknown parameters {unknown}; choose from {', '.join(known)}")
+    given = {**defaults, **parameters}
     return {
-        path: {name: parameters[name] for name in names if name in parameters}
+        path: {name: given[name] for name in names if name in given}
         for path, names in declared.items()
     }
 
@@ -147,7 +152,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
         given = {name: _value(text) for name, text in arguments.parameter}
-        work = parameters_for(find_notebooks(arguments.notebooks), {"tier": arguments.tier} | given)
+        notebooks = find_notebooks(arguments.notebooks)
+        defaults = TIER_PARAMETERS.get(arguments.tier, {})
+        if networks := given.get("networks"):  # what is drawn must be among what is loaded
+            defaults = defaults | {"network": networks[0]}
+        work = parameters_for(notebooks, {"tier": arguments.tier} | given, defaults)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 """Intervals: how much a figure would move on another sample of images, and rank correlation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
@@ -58,21 +58,24 @@ def mean_interval(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     return interval(np.mean(np.asarray(values)), bootstrap_means(values, draws=draws, seed=seed))
 
 
-def smallest_within(accuracy, tolerance: float = 1.0) -> np.ndarray:
+def smallest_within(
+    accuracy, sizes: Sequence[int] | None = None, *, tolerance: float = 1.0
+) -> np.ndarray:
     """The smallest size that keeps accuracy within `tolerance` points of the largest size's.
 
     min {s : accuracy_s >= accuracy_S - tolerance}
 
-    accuracy: [..., S + 1] in percent for sizes 0..S (filters, dimensions), where size 0 is one
-    constant decision -> `[...] int64`.  A head that beats the constant decision by less than
-    `MIN_GAIN` points has no decisions to keep: its size is S.
+    accuracy: [..., n] in percent, sizes: [n] rising (0..n - 1 if left out) -> `[...] int64`.  The
+    first size stands for one constant decision, the last for all there is.  A head that beats the
+    constant decision by less than `MIN_GAIN` points has no decisions to keep: it needs the last.
     """
     table = np.asarray(accuracy, dtype=np.float64)
     whole = table[..., -1:]
     # Counts of images are exact; the slack covers the rounding of their means
     smallest = np.argmax(table >= whole - tolerance - 1e-9, axis=-1)
     decides = table[..., -1] - table[..., 0] >= MIN_GAIN
-    return np.where(decides, smallest, table.shape[-1] - 1)
+    index = np.where(decides, smallest, table.shape[-1] - 1)
+    return index if sizes is None else np.asarray(sizes)[index]
 
 
 def half_sample_draws(

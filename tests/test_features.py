@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from paperlib.bank import FeatureBank
+from paperlib.bank import FeatureBank, LinearHead
+from paperlib.decomposition import DecomposedHead, correct_by_k
 from paperlib.features import choose_device, extract_features, load_bank, main
 from paperlib.models import CifarResNet
 
@@ -110,6 +111,40 @@ def test_what_follows_the_head_is_noticed(images):
     pixelwise = nn.Sequential(nn.Linear(32, 4))
     with pytest.raises(ValueError, match=r"must see one \[n, D\] tensor"):
         extract_features(pixelwise, images, progress=False)
+
+
+def test_mixed_channel_counts_are_named(model):
+    mixed = [(torch.rand(3, 32, 32), 0), (torch.rand(1, 32, 32), 1)]
+    with pytest.raises(ValueError, match=r"differ in shape \(\[1, 32, 32\], \[3, 32, 32\]\)"):
+        extract_features(model, mixed, progress=False)
+
+
+def test_refused_heads_come_with_the_modules_found(images):
+    two = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4), nn.ReLU(), nn.Linear(4, 10))
+    with pytest.raises(ValueError, match=r"nn\.Linear modules to choose `head` from: 1, 3"):
+        extract_features(two, images, head="1", progress=False)
+    with pytest.raises(ValueError, match=r"no nn\.Linear; modules looked at: 0 \(Conv2d\)"):
+        extract_features(nn.Sequential(nn.Conv2d(3, 10, 32)), images, progress=False)
+
+
+def test_unwritable_output_is_noticed_before_the_work(tmp_path, capsys):
+    """A file stands where the folder should be; the network and images are not even looked for."""
+    (tmp_path / "banks").write_text("precious")
+    out = tmp_path / "banks" / "bank.safetensors"
+    assert main(["--model", "nowhere", "--dataset", "nothing", "--out", str(out)]) == 2
+    assert "cannot write into the output folder" in capsys.readouterr().err
+    assert (tmp_path / "banks").read_text() == "precious"
+
+
+def test_bank_and_head_must_tell_the_same_classes_apart(model, images):
+    bank = extract_features(model, images, progress=False)
+    short = (bank.head.weight[:9], bank.head.bias[:9])
+    with pytest.raises(ValueError, match=r"head has shapes \(\[9, 64\], \[9\]\), .* need"):
+        FeatureBank(bank.features, bank.logits, bank.labels, stored_head=LinearHead(*short))
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.8, found 0\.\.9"):
+        correct_by_k(bank.features, bank.labels, *short, {1: [torch.tensor([0])] * 9})
+    with pytest.raises(ValueError, match="10 subsets for a head of 9 classes"):
+        DecomposedHead(*short, [torch.tensor([0])] * 10)
 
 
 def test_bad_arguments_are_named(model, images):

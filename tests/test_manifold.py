@@ -189,3 +189,10 @@ def test_between_class_share_by_hand():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_decisions_at_some_ranks_are_those_of_the_whole_sweep(resnet20):
+    _, directions, centre = principal_components(resnet20.features)
+    data = (resnet20.features[:500], *resnet20.head, directions, centre)
+    some = decisions_by_dimension(*data, ranks=[0, 3, 9, 64])
+    assert torch.equal(some, decisions_by_dimension(*data)[[0, 3, 9, 64]])

@@ -69,7 +69,8 @@ def test_cells_are_short_and_explained(notebook):
 
 def test_a_claim_is_recorded_and_a_figure_shown(path, notebook):
     source = "\n".join(cell.source for cell in code_cells(notebook))
-    assert "record_claim(" in source or "scorecard(" in source
+    no_claim = path.stem.startswith("10")  # the reader's own network: nothing published
+    assert "record_claim(" in source or "scorecard(" in source or no_claim
     images = [
         o for c in code_cells(notebook) for o in c.outputs if "image/png" in o.get("data", {})
     ]

@@ -80,6 +80,15 @@ def test_parameters_go_to_the_notebooks_that_have_them(project):
     }
 
 
+def test_a_tier_brings_its_own_parameters(project):
+    """ImageNet's k is 50, unless the user says otherwise."""
+    assert main(["02", "--tier", "imagenet", "--jobs", "1"]) == 0
+    executed = project / "build" / "imagenet" / "02_prints.ipynb"
+    assert nbformat.read(executed, as_version=4).cells[-1].outputs[0].text == "50 \n"
+    assert main(["02", "--tier", "imagenet", "--jobs", "1", "-p", "k", "7"]) == 0
+    assert nbformat.read(executed, as_version=4).cells[-1].outputs[0].text == "7 \n"
+
+
 def test_interruption_leaves_finished_notebooks_whole(project):
     """SIGINT to the whole group, as Ctrl-C sends it, while the second notebook sleeps."""
     write_notebook(project / "notebooks", "01_fails", "tier = ''", "import time; time.sleep(300)")

@@ -201,6 +201,7 @@ def test_smallest_within_by_hand():
     assert smallest_within([10, 50, 91, 92, 92], tolerance=0.5) == 3
     resamples = np.array([[10, 92, 91, 92, 92], [10, 50, 60, 90, 92]])
     assert smallest_within(resamples).tolist() == [1, 4]
+    assert smallest_within(resamples, [0, 1, 8, 32, 64]).tolist() == [1, 64]
 
 
 def test_a_head_that_decides_nothing_needs_everything():

@@ -1,0 +1,73 @@
+"""Class cards and sweeps on statistics counted by hand; classes without images divide nothing."""
+
+import pytest
+import torch
+
+from paperlib.cards import class_card, exciting_images, logit_shares, subsets_with_dense_rows
+from paperlib.filters import class_statistics, influential_filters
+from paperlib.sweeps import HISTOGRAM_ENTRIES, influential_by_k, largest_k, size_grid
+
+FEATURES = torch.tensor([[3.0, 1, 0, 0], [3, 0, 1, 0], [0, 1, 4, 0], [0, 0, 2, 1]])
+WEIGHT = torch.tensor([[2.0, -1, 1, 0], [0, 1, 1, -2], [1, 1, 1, 1]])
+
+
+@pytest.fixture
+def statistics():
+    """Two images of class 0, two of class 1, none of class 2."""
+    return class_statistics(FEATURES, torch.tensor([0, 0, 1, 1]), 3, 4)
+
+
+def test_shares_of_the_logit_by_hand(statistics):
+    """Class 0 has means 3, 1/2, 1/2, 0: it adds 6, -1/2 and 1/2 to its logit."""
+    shares = logit_shares(WEIGHT, statistics.means)
+    assert torch.allclose(shares[0], torch.tensor([6, -0.5, 0.5, 0]).double() / 7)
+    assert torch.allclose(shares.abs().sum(dim=1), torch.tensor([1.0, 1.0, 0.0]).double())
+    assert shares.isfinite().all()
+
+
+def test_a_class_without_images_keeps_its_dense_row(statistics):
+    subsets = subsets_with_dense_rows(statistics, 1)
+    assert [filters.tolist() for filters in subsets] == [[0], [2], [0, 1, 2, 3]]
+    with pytest.raises(ValueError, match=r"classes without images .* \[2\]"):
+        influential_filters(statistics, 1)
+    with pytest.raises(ValueError, match="k must be a whole number from 1 to 4, not 5"):
+        subsets_with_dense_rows(statistics, 5)
+
+
+def test_a_card_tells_each_filter(statistics):
+    (row,) = class_card(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 0, 1)
+    assert (row.filter, row.named_by, row.mean_feature, row.weight) == (0, 1.0, 3.0, 2.0)
+    assert (row.logit, row.classes) == (6.0, 2)  # class 2 keeps every filter
+    assert row.share == pytest.approx(6 / 7)
+    empty = class_card(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 2, 1)
+    assert [row.named_by for row in empty] == [row.share for row in empty] == [0.0] * 4
+    with pytest.raises(ValueError, match=r"class must lie in 0\.\.2, not 3"):
+        class_card(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 3, 1)
+
+
+def test_exciting_images_are_those_with_the_largest_feature():
+    found = exciting_images(FEATURES, torch.tensor([2, 0]), 2)
+    assert found.tolist() == [[2, 3], [0, 1]]  # images 0 and 1 tie on filter 0
+    assert exciting_images(FEATURES, torch.tensor([2]), 9).shape == (1, 4)
+
+
+def test_a_narrow_layer_is_swept_whole_and_a_wide_one_on_a_grid():
+    assert size_grid(64) == list(range(1, 65))
+    wide = size_grid(2048, 50, 999, 5000)
+    assert wide[:64] == list(range(1, 65)) and wide[-1] == 2048 and 999 in wide
+    assert len(wide) < 90 and wide == sorted(set(wide))
+    assert size_grid(1) == [1]
+
+
+def test_histograms_stay_below_a_gigabyte():
+    assert largest_k(10, 64) == 64 and largest_k(10, 512) == 512
+    k_max = largest_k(1000, 2048)
+    assert k_max >= 50 and k_max * 1000 * 2048 <= HISTOGRAM_ENTRIES
+
+
+def test_a_sweep_ends_with_all_filters():
+    statistics = class_statistics(FEATURES, torch.tensor([0, 0, 1, 1]), 2, 3)
+    subsets = influential_by_k(statistics)
+    assert list(subsets) == [1, 2, 3, 4]
+    assert [len(filters) for filters in subsets[4]] == [4, 4]
+    assert torch.equal(subsets[2][0], influential_filters(statistics, 2)[0])
