@@ -1,0 +1,155 @@
+"""Compiled loops for large problems on the CPU; the torch paths of their callers are the reference.
+
+Imported only where it is used, because numba takes half a second to import.  The machine code is
+kept on disk, so that only the first run ever compiles it (a few seconds).
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+PER_THREAD = 2**22  # multiplications or features that repay the start of a thread
+KEEP_MORE = 1.25  # times k_max candidates, at which the next image's threshold is set
+FEW = 8  # images below which the sparse head goes image by image
+IMAGES, CLASSES = 64, 16  # tile of the sparse head: its features fit the second-level cache
+
+
+def _in_threads(kernel: Callable, bounds: np.ndarray, *arguments: np.ndarray) -> None:
+    """Run kernel(first, last, ...) between consecutive bounds, a thread each: no GIL is held."""
+    if len(bounds) == 2:
+        return kernel(*bounds, *arguments)
+    with ThreadPoolExecutor(len(bounds) - 1) as pool:
+        list(pool.map(lambda part: kernel(*part, *arguments), pairwise(bounds)))
+
+
+def count_images(features: Tensor, labels: Tensor, statistics, scale: float) -> None:
+    """Add images to the histogram, sums and squares of `ClassStatistics`, in place.
+
+    features: [N, D] float32, labels: [N] int64, both on the CPU; fractions are kept in 1/scale.
+    The images are visited class by class, so that the counts of one class stay in the cache and
+    threads share no class.
+    """
+    num_classes, k_max = len(statistics.images), statistics.k_max
+    x, y = features.detach().contiguous().numpy(), labels.numpy()
+    order = np.argsort(y, kind="stable")
+    starts = np.searchsorted(y[order], np.arange(num_classes + 1))
+    step = np.searchsorted(statistics.ks, np.arange(1, k_max + 1))  # grid step of each rank
+    threads = min(torch.get_num_threads(), 1 + x.size // PER_THREAD)
+    bounds = np.searchsorted(starts, np.linspace(0, len(y), threads + 1))
+    bounds[0], bounds[-1] = 0, num_classes
+    sums = (statistics.histogram, statistics.whole, statistics.fraction, statistics.squares)
+    arrays = (tensor.numpy() for tensor in sums)
+    _in_threads(_count_classes, bounds, x, x.view(np.int32), order, starts, step, scale, *arrays)
+
+
+@njit(cache=True, nogil=True)
+def _count_classes(
+    first, last, features, bits, order, starts, step, scale, histogram, whole, fraction, squares
+):
+    """Classes first..last-1; bits: the features' bit patterns, [N, D] int32."""
+    num_steps, _, num_filters = histogram.shape
+    k_max = len(step)
+    near = np.empty(num_filters + 1, np.int64)  # filters at or above the threshold
+    keys = np.empty(num_filters, np.int64)
+    at_step = np.empty((num_steps, num_filters), np.int32)
+    threshold = -np.inf
+    for c in range(first, last):
+        if starts[c] == starts[c + 1]:
+            continue
+        at_step[:] = 0
+        for n in order[starts[c] : starts[c + 1]]:
+            x = features[n]
+            for j in range(num_filters):
+                value = np.float64(x[j])
+                integer = np.floor(value)
+                whole[c, j] += np.int64(integer)
+                fraction[c, j] += np.int64(np.rint((value - integer) * scale))
+                squares[c, j] += value * value
+            # The last image's threshold mostly fits; lower it until k_max features reach it
+            while True:
+                count = 0
+                for j in range(num_filters):  # without a branch to mispredict
+                    near[count] = j
+                    count += x[j] >= threshold
+                if count >= k_max:
+                    break
+                threshold = 0.8 * threshold if threshold > 1e-30 else -np.inf
+            # One integer orders by larger feature, then lower index: a float32's bits, with the
+            # negative ones turned round and -0.0 made 0.0, are in its order
+            for i in range(count):
+                bit = np.int64(bits[n, near[i]])
+                if bit < 0:
+                    bit = -(bit & 0x7FFFFFFF)
+                keys[i] = (-bit << 32) + near[i]
+            keys[:count].sort()
+            for rank in range(k_max):
+                at_step[step[rank], keys[rank] & 0xFFFFFFFF] += 1
+            if 2 * k_max < num_filters:
+                threshold = x[keys[min(count, int(KEEP_MORE * k_max)) - 1] & 0xFFFFFFFF]
+        for j in range(num_filters):
+            so_far = 0
+            for s in range(num_steps):
+                so_far += at_step[s, j]
+                histogram[s, c, j] += so_far
+
+
+def sparse_logits(
+    x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor
+) -> Tensor:
+    """`[N, C] float32`: x W^T + b for a W in compressed sparse rows, without gradients.
+
+    x: [N, D] float32; W: starts [C + 1] int32, columns and values [nnz]; all on the CPU.
+    """
+    logits = torch.empty(len(x), len(bias))
+    x = x.detach().contiguous()
+    arrays = (t.numpy() for t in (x, starts, columns, values.detach(), bias.detach(), logits))
+    if len(x) < FEW:
+        _few_logits(*arrays)
+        return logits
+    threads = min(torch.get_num_threads(), 1 + len(x) * len(values) // PER_THREAD)
+    blocks = -(-len(x) // IMAGES)
+    bounds = np.linspace(0, blocks, min(threads, blocks) + 1).astype(np.int64)
+    _in_threads(_tiled_logits, bounds, *arrays)
+    return logits
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _few_logits(x, starts, columns, values, bias, logits):
+    for n in range(len(x)):
+        for c in range(len(bias)):
+            total = np.float32(0)
+            for i in range(starts[c], starts[c + 1]):
+                total += values[i] * x[n, columns[i]]
+            logits[n, c] = total + bias[c]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _tiled_logits(first, last, x, starts, columns, values, bias, logits):
+    """Blocks first..last-1 of IMAGES rows: one weight at a time for all images of a block."""
+    num_classes = len(bias)
+    tile = np.empty((CLASSES, IMAGES), np.float32)
+    transposed = np.zeros((x.shape[1], IMAGES), np.float32)
+    for block in range(first, last):
+        start = block * IMAGES
+        size = min(IMAGES, len(x) - start)
+        width = min(IMAGES, -(-size // 8) * 8)
+        for n in range(size):
+            for j in range(x.shape[1]):
+                transposed[j, n] = x[start + n, j]
+        for c in range(0, num_classes, CLASSES):
+            classes = min(CLASSES, num_classes - c)
+            for k in range(classes):
+                total = tile[k]
+                total[:width] = bias[c + k]
+                for i in range(starts[c + k], starts[c + k + 1]):
+                    row, value = transposed[columns[i]], values[i]
+                    for n in range(width):
+                        total[n] += value * row[n]
+            for n in range(size):
+                for k in range(classes):
+                    logits[start + n, c + k] = tile[k, n]
