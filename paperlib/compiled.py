@@ -15,8 +15,8 @@ from torch import Tensor
 
 PER_THREAD = 2**22  # multiplications or features that repay the start of a thread
 KEEP_MORE = 1.25  # times k_max candidates, at which the next image's threshold is set
-FEW = 8  # images below which the sparse head goes image by image
-IMAGES, CLASSES = 64, 16  # tile of the sparse head: its features fit the second-level cache
+FEW = 6  # images below which the sparse head goes image by image
+IMAGES, TILE = 32, 16  # of a block in the sparse head: its features fit the second-level cache
 
 
 def _in_threads(kernel: Callable, bounds: np.ndarray, *arguments: np.ndarray) -> None:
@@ -105,51 +105,63 @@ def sparse_logits(
 
     x: [N, D] float32; W: starts [C + 1] int32, columns and values [nnz]; all on the CPU.
     """
-    logits = torch.empty(len(x), len(bias))
-    x = x.detach().contiguous()
-    arrays = (t.numpy() for t in (x, starts, columns, values.detach(), bias.detach(), logits))
+    tensors = (x.detach().contiguous(), starts, columns, values.detach(), bias.detach())
+    logits = np.empty((len(x), len(bias)), np.float32)
+    arrays = (*(tensor.numpy() for tensor in tensors), logits)
     if len(x) < FEW:
         _few_logits(*arrays)
-        return logits
+        return torch.from_numpy(logits)
     threads = min(torch.get_num_threads(), 1 + len(x) * len(values) // PER_THREAD)
     blocks = -(-len(x) // IMAGES)
     bounds = np.linspace(0, blocks, min(threads, blocks) + 1).astype(np.int64)
     _in_threads(_tiled_logits, bounds, *arrays)
-    return logits
+    return torch.from_numpy(logits)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _few_logits(x, starts, columns, values, bias, logits):
+    """Image by image.  Unsigned indices spare the check for negative ones, here and below."""
     for n in range(len(x)):
+        row = x[n]
         for c in range(len(bias)):
             total = np.float32(0)
-            for i in range(starts[c], starts[c + 1]):
-                total += values[i] * x[n, columns[i]]
+            for i in range(np.uint64(starts[c]), np.uint64(starts[c + 1])):
+                total += values[i] * row[np.uint64(columns[i])]
             logits[n, c] = total + bias[c]
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _tiled_logits(first, last, x, starts, columns, values, bias, logits):
-    """Blocks first..last-1 of IMAGES rows: one weight at a time for all images of a block."""
-    num_classes = len(bias)
-    tile = np.empty((CLASSES, IMAGES), np.float32)
-    transposed = np.zeros((x.shape[1], IMAGES), np.float32)
-    for block in range(first, last):
-        start = block * IMAGES
+    """Blocks first..last-1 of IMAGES rows: each weight is read once for all images of a block."""
+    num_classes, num_filters = len(bias), x.shape[1]
+    xt = np.zeros((num_filters, IMAGES), np.float32)  # the block's features, transposed
+    tile = np.empty((TILE, IMAGES), np.float32)  # its logits, [class, image]
+    for start in range(first * IMAGES, last * IMAGES, IMAGES):
         size = min(IMAGES, len(x) - start)
-        width = min(IMAGES, -(-size // 8) * 8)
-        for n in range(size):
-            for j in range(x.shape[1]):
-                transposed[j, n] = x[start + n, j]
-        for c in range(0, num_classes, CLASSES):
-            classes = min(CLASSES, num_classes - c)
+        for j0 in range(0, num_filters, TILE):
+            for n in range(size):
+                for j in range(j0, min(j0 + TILE, num_filters)):
+                    xt[j, n] = x[start + n, j]
+        for c0 in range(0, num_classes, TILE):
+            classes = min(TILE, num_classes - c0)
             for k in range(classes):
                 total = tile[k]
-                total[:width] = bias[c + k]
-                for i in range(starts[c + k], starts[c + k + 1]):
-                    row, value = transposed[columns[i]], values[i]
-                    for n in range(width):
-                        total[n] += value * row[n]
+                total[:] = bias[c0 + k]
+                i, end = np.uint64(starts[c0 + k]), np.uint64(starts[c0 + k + 1])
+                while i + np.uint64(4) <= end:  # four weights for one load and store of the sums
+                    j = columns[i : i + np.uint64(4)]
+                    w = values[i : i + np.uint64(4)]
+                    a, b, c, d = np.uint32(j[0]), np.uint32(j[1]), np.uint32(j[2]), np.uint32(j[3])
+                    for n in range(IMAGES):
+                        total[n] += (
+                            w[0] * xt[a, n] + w[1] * xt[b, n] + w[2] * xt[c, n] + w[3] * xt[d, n]
+                        )
+                    i += np.uint64(4)
+                while i < end:
+                    a = np.uint32(columns[i])
+                    for n in range(IMAGES):
+                        total[n] += values[i] * xt[a, n]
+                    i += np.uint64(1)
             for n in range(size):
                 for k in range(classes):
-                    logits[start + n, c + k] = tile[k, n]
+                    logits[start + n, c0 + k] = tile[k, n]

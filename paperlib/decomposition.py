@@ -15,6 +15,7 @@ from paperlib.filters import Subsets, check_features, membership
 SMALL_PROBLEM = 2**24  # N * D below which a second thread costs more than it saves
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
+FLOAT32_CPU = (torch.float32, torch.device("cpu"))
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
 
 
@@ -40,6 +41,7 @@ class DecomposedHead(nn.Module):
         self.register_buffer("starts", F.pad(member.sum(dim=1).cumsum(dim=0), (1, 0)).int())
         self.values = nn.Parameter(weight.detach()[member].clone())
         self.bias = nn.Parameter(bias.detach().clone())
+        self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
 
     @property
     def weight(self) -> Tensor:
@@ -49,21 +51,17 @@ class DecomposedHead(nn.Module):
         dense = self.values.new_zeros(self.num_classes * self.num_filters)
         return dense.scatter(0, position, self.values).view(self.num_classes, -1)
 
-    def _reads_sparsely(self, x: Tensor) -> bool:
-        size = self.num_classes * self.num_filters
-        if size < LARGE_HEAD or size < SPARSE * len(self.values) or torch.compiler.is_compiling():
-            return False
-        tensors = (x, self.values, self.bias)
-        differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-        return plain and not differentiable and x.ndim == 2 and x.shape[1] == self.num_filters
-
     def forward(self, x: Tensor) -> Tensor:
-        if self._reads_sparsely(x):
-            from paperlib.compiled import sparse_logits  # only here: numba takes time to import
+        values, bias = self.values, self.bias
+        if self.sparse and not torch.compiler.is_compiling():
+            needs_grad = x.requires_grad or values.requires_grad or bias.requires_grad
+            kinds = {(t.dtype, t.device) for t in (x, values, bias)}
+            fits = x.ndim == 2 and x.shape[1] == self.num_filters and kinds == {FLOAT32_CPU}
+            if fits and not (needs_grad and torch.is_grad_enabled()):
+                from paperlib.compiled import sparse_logits  # only here: numba is slow to import
 
-            return sparse_logits(x, self.starts, self.columns, self.values, self.bias)
-        return F.linear(x, self.weight, self.bias)
+                return sparse_logits(x, self.starts, self.columns, values, bias)
+        return F.linear(x, self.weight, bias)
 
     def extra_repr(self) -> str:
         kept = len(self.values) / self.num_classes
