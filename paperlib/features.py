@@ -21,6 +21,7 @@ from tqdm import tqdm
 import paperlib
 from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.datasets import load_dataset
+from paperlib.inference import inference_copy, micro_batches
 from paperlib.models import CHECKPOINTS, load_model, residual_blocks, sha256_of, split_head
 from paperlib.paths import ROOT, data_folder
 from paperlib.tiers import TIERS
@@ -166,7 +167,8 @@ def extract_features(
     counted in `metadata["skipped"]`.  `head` names the final layer where it is not the last
     nn.Linear.  `blocks` names modules whose outputs are kept too, averaged over positions, as
     `blocks[name]: [N, D_l] float16`.  `workers` defaults to 0 on the CPU and up to 8 on a GPU.
-    The model comes back on its device, in its mode and without hooks.
+    A copy of the model computes them, with its batch norms folded (`inference_copy`); the model
+    itself is left as it is.
 
     Raises ValueError for a model whose output is not a linear layer's, no images, a bad device or
     an unknown block (naming the valid ones).
@@ -179,6 +181,7 @@ def extract_features(
     datasets = dataset if isinstance(dataset, Mapping) else {"train": dataset}
     if unknown := sorted(set(datasets) - set(SPLIT_CODES)):
         raise ValueError(f"unknown splits {unknown}; choose from {', '.join(SPLIT_CODES)}")
+    model = inference_copy(model, keep=blocks, device=target)
     final = split_head(model, head).module
     class_names = _shared_classes(datasets, final.out_features)
     home = final.weight.device
@@ -188,7 +191,8 @@ def extract_features(
     try:
         model.to(target)
         with bar, evaluation_mode(model):
-            for x, y, code, unreadable in _batches(datasets, batch_size, workers, target):
+            loaded = _batches(datasets, batch_size, workers, target)
+            for x, y, code, unreadable in micro_batches(loaded, target):
                 skipped += unreadable
                 if len(y):
                     with pooled_outputs(modules) as outputs:
