@@ -294,7 +294,8 @@ def response_mass(features: Tensor) -> Tensor:
     without any response has no mass to share: its row is NaN.  Raises ValueError on negatives.
     Source: the paper's response mass, arXiv 2112.07719.
     """
-    if (lowest := features.min()) < 0:
+    if len(negative := features[features < 0]):
+        lowest = negative.min()
         raise ValueError(f"response mass needs non-negative features; the lowest is {lowest:.3g}")
     mass = features.double().sort(dim=1, descending=True).values.cumsum(dim=1)
     return mass / mass[:, -1:]
