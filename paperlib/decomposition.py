@@ -37,9 +37,11 @@ class DecomposedHead(nn.Module):
             raise ValueError(f"{len(subsets)} subsets for a head of {len(weight)} classes")
         member = membership(subsets, weight.shape[1]).to(weight.device)
         self.num_classes, self.num_filters = weight.shape
-        self.register_buffer("columns", member.nonzero()[:, 1].int())
-        self.register_buffer("starts", F.pad(member.sum(dim=1).cumsum(dim=0), (1, 0)).int())
-        self.values = nn.Parameter(weight.detach()[member].clone())
+        classes, columns = member.nonzero(as_tuple=True)
+        sizes = torch.bincount(classes, minlength=self.num_classes)
+        self.register_buffer("columns", columns.int())
+        self.register_buffer("starts", F.pad(sizes.cumsum(dim=0), (1, 0)).int())
+        self.values = nn.Parameter(weight.detach()[classes, columns])
         self.bias = nn.Parameter(bias.detach().clone())
         self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
 

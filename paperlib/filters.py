@@ -326,8 +326,9 @@ def membership(subsets: Subsets, num_filters: int) -> Tensor:
     outside = (filters < 0) | (filters >= num_filters)
     if outside.any():
         raise ValueError(f"class {classes[outside][0]}: filters must lie in 0..{num_filters - 1}")
+    position = (classes * num_filters + filters).sort().values
+    if len(twice := position[1:][position.diff() == 0]):
+        raise ValueError(f"class {twice[0] // num_filters}: a filter is listed twice")
     member = torch.zeros(len(subsets), num_filters, dtype=torch.bool)
     member[classes, filters] = True
-    if len(twice := (member.sum(dim=1) < sizes).nonzero()):
-        raise ValueError(f"class {twice[0].item()}: a filter is listed twice")
     return member
