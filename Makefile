@@ -1,11 +1,12 @@
 # Every target sets up what it needs: a virtual environment in .venv, from requirements.lock.
 PYTHON ?= python3
 JOBS ?= 2
+DEVICE ?= cpu
 BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab notebooks lock clean
+.PHONY: help reproduce test bench lab notebooks lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ test: $(READY)  ## lint, unit tests, and nbval over every notebook
 	rm -rf build/test
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 	$(BIN)/pytest --quiet tests/test_tables.py
+
+bench: $(READY)  ## measure speed and memory (minutes); DEVICE=cuda for a GPU
+	$(BIN)/python -m benchmarks --device $(DEVICE)
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -13,6 +13,10 @@ from tqdm import tqdm
 from paperlib.filters import Subsets, check_features, membership
 
 SMALL_PROBLEM = 2**24  # N * D below which a second thread costs more than it saves
+LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
+SPARSE = 8  # ... at most one weight in so many is kept
+FLOAT32_CPU = (torch.float32, torch.device("cpu"))
+LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
 
 
 class DecomposedHead(nn.Module):
@@ -22,7 +26,9 @@ class DecomposedHead(nn.Module):
 
     `weight: [C, D]`, `bias: [C]` and `subsets` (one index tensor per class) -> a module from
     `[N, D]` to `[N, C]`.  Only the kept weights are parameters (`values`), so training cannot
-    revive the others.  Raises ValueError for indices outside 0..D-1.
+    revive the others; they lie in compressed sparse rows.  Training multiplies by the dense
+    matrix, as do small heads and GPUs; a large head on the CPU without gradients reads only what
+    is kept (the same logits to rounding).  Raises ValueError for indices outside 0..D-1.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
@@ -31,18 +37,33 @@ class DecomposedHead(nn.Module):
             raise ValueError(f"{len(subsets)} subsets for a head of {len(weight)} classes")
         member = membership(subsets, weight.shape[1]).to(weight.device)
         self.num_classes, self.num_filters = weight.shape
-        self.register_buffer("position", member.flatten().nonzero().flatten())
-        self.values = nn.Parameter(weight.detach()[member].clone())
+        classes, columns = member.nonzero(as_tuple=True)
+        sizes = torch.bincount(classes, minlength=self.num_classes)
+        self.register_buffer("columns", columns.int())
+        self.register_buffer("starts", F.pad(sizes.cumsum(dim=0), (1, 0)).int())
+        self.values = nn.Parameter(weight.detach()[classes, columns])
         self.bias = nn.Parameter(bias.detach().clone())
+        self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
 
     @property
     def weight(self) -> Tensor:
         """The weights as a dense `[C, D]` matrix, zero outside each class's subset."""
+        classes = torch.arange(self.num_classes, device=self.starts.device)
+        position = classes.repeat_interleave(self.starts.diff()) * self.num_filters + self.columns
         dense = self.values.new_zeros(self.num_classes * self.num_filters)
-        return dense.scatter(0, self.position, self.values).view(self.num_classes, -1)
+        return dense.scatter(0, position, self.values).view(self.num_classes, -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        values, bias = self.values, self.bias
+        if self.sparse and not torch.compiler.is_compiling():
+            needs_grad = x.requires_grad or values.requires_grad or bias.requires_grad
+            kinds = {(t.dtype, t.device) for t in (x, values, bias)}
+            fits = x.ndim == 2 and x.shape[1] == self.num_filters and kinds == {FLOAT32_CPU}
+            if fits and not (needs_grad and torch.is_grad_enabled()):
+                from paperlib.compiled import sparse_logits  # only here: numba is slow to import
+
+                return sparse_logits(x, self.starts, self.columns, values, bias)
+        return F.linear(x, self.weight, bias)
 
     def extra_repr(self) -> str:
         kept = len(self.values) / self.num_classes
@@ -59,11 +80,14 @@ def correct_by_k(
     Kept per image, so that intervals of differences can resample the same images.
     """
     check_features(features, labels, len(weight))
-    rows = [
-        DecomposedHead(weight, bias, chosen)(features).argmax(dim=1) == labels
-        for chosen in subsets.values()
-    ]
-    return torch.stack(rows)
+    heads = [DecomposedHead(weight, bias, chosen) for chosen in subsets.values()]
+    correct = torch.empty(len(heads), len(labels), dtype=torch.bool, device=features.device)
+    rows = max(1, LOGITS_AT_ONCE // len(weight))
+    batches = zip(features.split(rows), labels.split(rows), correct.split(rows, 1), strict=True)
+    for x, y, hits in batches:
+        for head, row in zip(heads, hits, strict=True):
+            torch.eq(head(x).argmax(dim=1), y, out=row)
+    return correct
 
 
 def accuracy_by_k(

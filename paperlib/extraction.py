@@ -16,6 +16,7 @@ from tqdm import tqdm
 import paperlib
 from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.hooks import captured_inputs, named_blocks, pooled_outputs
+from paperlib.inference import inference_copy, micro_batches
 from paperlib.models import split_head
 
 
@@ -148,10 +149,11 @@ class Extraction:
         self.datasets = dataset if isinstance(dataset, Mapping) else {"train": dataset}
         if unknown := sorted(set(self.datasets) - set(SPLIT_CODES)):
             raise ValueError(f"unknown splits {unknown}; choose from {', '.join(SPLIT_CODES)}")
-        self.model, self.batch_size, self.workers = model, batch_size, workers
-        self.head_name, self.final = split_head(model, head)
+        self.model = inference_copy(model, keep=blocks, device=self.device)
+        self.batch_size, self.workers = batch_size, workers
+        self.head_name, self.final = split_head(self.model, head)
         self.class_names = _shared_classes(self.datasets, self.final.out_features)
-        self.blocks = named_blocks(model, blocks)
+        self.blocks = named_blocks(self.model, blocks)
 
     @property
     def images(self) -> dict[str, int]:
@@ -192,6 +194,14 @@ class Extraction:
             for batch, skipped in loader:
                 yield split, batch, skipped
 
+    def _features(self, images: Tensor) -> dict[str, Tensor]:
+        """Features, logits and pooled blocks of some images, on the CPU, by tensor name."""
+        with pooled_outputs(self.blocks) as outputs:
+            images = images.to(self.device, non_blocking=True)
+            features, logits = _forward(self.model, self.final, images)
+        blocks = {f"blocks/{name}": block.half().cpu() for name, block in outputs.items()}
+        return {"features": features, "logits": logits} | blocks
+
     def rows(self, batches: Sequence[Span]) -> Iterator[tuple[dict[str, Tensor], int]]:
         """What a bank keeps of every batch, by tensor name, and how many images were skipped.
 
@@ -200,14 +210,11 @@ class Extraction:
         for split, batch, skipped in self._loaded(batches):
             rows = {}
             if batch:
-                x, y = batch
-                with pooled_outputs(self.blocks) as outputs:
-                    features, logits = _forward(
-                        self.model, self.final, x.to(self.device, non_blocking=True)
-                    )
-                codes = torch.full((len(y),), SPLIT_CODES[split], dtype=torch.uint8)
-                rows = {"features": features, "logits": logits, "labels": y, "split": codes}
-                rows |= {f"blocks/{key}": block.half().cpu() for key, block in outputs.items()}
+                x, labels = batch
+                parts = [self._features(part) for part in micro_batches(x, self.device)]
+                rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+                codes = torch.full((len(labels),), SPLIT_CODES[split], dtype=torch.uint8)
+                rows |= {"labels": labels, "split": codes}
             yield rows, skipped
 
     def bank(self, rows: Mapping[str, Tensor], metadata: dict) -> FeatureBank:
@@ -255,7 +262,8 @@ def extract_features(
     counted in `metadata["skipped"]`.  `head` names the final layer where it is not the last
     nn.Linear.  `blocks` names modules whose outputs are kept too, averaged over positions, as
     `blocks[name]: [N, D_l] float16`.  `workers` defaults to 0 on the CPU and up to 8 on a GPU.
-    The model comes back on its device, in its mode and without hooks.
+    A copy of the model computes them, with its batch norms folded (`inference_copy`); the model
+    itself is left as it is.
 
     Everything is held in memory; `save_features` works through shards on the disk instead.
     Raises ValueError for a model whose output is not a linear layer's, no images, a bad device or

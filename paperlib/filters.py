@@ -4,8 +4,9 @@ Everything is exact: counts are integers and class sums are kept in fixed point,
 does not depend on device, precision of the input (float16 or float32), batch order or sharding.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Self
 
@@ -16,7 +17,8 @@ from torch import Tensor
 # One tensor of filter indices per class, most influential first: `[k_c] int64`.
 Subsets = list[Tensor]
 
-ROWS_AT_ONCE = 8192  # images ranked together: bounds the memory of a pass
+AT_ONCE = 2**22  # features ranked together: bounds the memory of a pass
+COMPILED_FROM = 2**21  # features from which compiled counting repays its import
 MASS_TOLERANCE = 1e-12  # of rounding in a running sum, so that 3 of 10 equal features hold 0.3
 FRACTION_BITS = 40  # resolution of class sums: features are rounded to 2**-40
 
@@ -28,7 +30,8 @@ def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
             "features must be [N, D] and labels [N]; got "
             f"{list(features.shape)} and {list(labels.shape)}"
         )
-    if not torch.isfinite(features).all():
+    # The extremes are NaN where a feature is, and take no memory
+    if features.numel() and not torch.stack(features.aminmax()).isfinite().all():
         raise ValueError("features hold NaN or infinity")
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(
@@ -51,50 +54,119 @@ def largest_filters(features: Tensor, k: int) -> Tensor:
     return torch.sort(features, dim=1, descending=True, stable=True).indices[:, :k]
 
 
-def _row_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(tensor.split(ROWS_AT_ONCE) for tensor in tensors), strict=True)
+def _row_chunks(features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    rows = max(1, AT_ONCE // features.shape[1])
+    return zip(features.split(rows), labels.split(rows), strict=True)
 
 
-def frequency_histogram(features: Tensor, labels: Tensor, num_classes: int, k_max: int) -> Tensor:
-    """For every k = 1..k_max, how often each filter is among an image's k largest, per class.
+def frequency_histogram(
+    features: Tensor, labels: Tensor, num_classes: int, ks: int | Sequence[int]
+) -> Tensor:
+    """For every k, how often each filter is among an image's k largest, per class.
 
     H_k[c, j] = #{images of class c whose k largest features include j}
 
-    features: [N, D] float, labels: [N] int64 -> `[k_max, C, D] int64`, where entry k - 1 is H_k.
-    One pass: each image's filters are ranked once, counted by (rank, class, filter), and summed
-    over ranks.  Raises ValueError on bad shapes, NaN, labels out of range or k_max outside 1..D.
+    features: [N, D] float, labels: [N] int64 -> `[K, C, D] int32`, one H_k for each of `ks`: a
+    grid, or k_max for all of 1..k_max (entry k - 1 is H_k).  Raises ValueError on bad shapes, NaN,
+    labels out of range or k outside 1..D.
     Source: the paper's L1-norm frequency histogram, arXiv 2112.07719.
     """
-    check_features(features, labels, num_classes)
-    num_filters = features.shape[1]
-    check_k(k_max, num_filters)
-    shape = (k_max, num_classes, num_filters)
-    at_rank = torch.zeros(shape, dtype=torch.int64, device=features.device)
-    rank = torch.arange(k_max, device=features.device)
-    for x, y in _row_chunks(features, labels.to(features.device)):
-        filters = largest_filters(x, k_max)  # [n, k_max]
-        cell = (rank * num_classes + y[:, None]) * num_filters + filters
-        at_rank += torch.bincount(cell.flatten(), minlength=at_rank.numel()).view(shape)
-    return at_rank.cumsum(dim=0)
+    return class_statistics(features, labels, num_classes, ks).histogram
 
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """All that ranking needs of the images; statistics of two sets of images add up.
+    """All that ranking needs of the images, in memory that does not grow with their number.
 
-    histogram: [k_max, C, D] int64, `images: [C] int64` (images per class), and the class sums of
-    the features as integers `whole + fraction * 2**-40`, both [C, D] int64.
+    histogram: [K, C, D] int32, H_k for each k of `ks`; images: [C] int64, images per class; class
+    sums of the features as integers `whole + fraction * 2**-40`, both [C, D] int64; squares:
+    [C, D] float64, class sums of the squared features; mass: [F, C, D + 1] int64, images of each
+    class whose `features_for_mass` is n = 0..D, for each f of `fractions`.  Start from
+    `class_statistics` or `empty`, feed batches to `update`; those of two sets of images add up.
     """
 
+    ks: tuple[int, ...]
+    fractions: tuple[float, ...]
     histogram: Tensor
     images: Tensor
     whole: Tensor
     fraction: Tensor
+    squares: Tensor
+    mass: Tensor
+
+    @classmethod
+    def empty(
+        cls,
+        num_classes: int,
+        num_filters: int,
+        ks: int | Sequence[int],
+        *,
+        fractions: Sequence[float] = (),
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Statistics of no images; `ks` and errors as in `frequency_histogram`."""
+        asked = [ks] if isinstance(ks, Integral) else sorted(set(ks))
+        for k in asked or [0]:
+            check_k(k, num_filters)
+        grid = range(1, ks + 1) if isinstance(ks, Integral) else asked
+        integers = {"dtype": torch.int64, "device": device}
+        shape = (num_classes, num_filters)
+        return cls(
+            tuple(map(int, grid)),
+            tuple(fractions),
+            torch.zeros(len(grid), *shape, dtype=torch.int32, device=device),
+            torch.zeros(num_classes, **integers),
+            torch.zeros(shape, **integers),
+            torch.zeros(shape, **integers),
+            torch.zeros(shape, dtype=torch.float64, device=device),
+            torch.zeros(len(fractions), num_classes, num_filters + 1, **integers),
+        )
+
+    def update(self, features: Tensor, labels: Tensor) -> Self:
+        """Count further images, `[n, D] float` and `[n] int64`, in place; returns itself.
+
+        Raises ValueError as `frequency_histogram` does, and where `features_for_mass` does.
+        """
+        check_features(features, labels, len(self.images))
+        if features.shape[1] != self.whole.shape[1]:
+            found, wanted = features.shape[1], self.whole.shape[1]
+            raise ValueError(f"statistics of {wanted} filters cannot count {found} features")
+        features, labels = features.to(self.images.device), labels.to(self.images.device)
+        for fraction, counts in zip(self.fractions, self.mass, strict=True):
+            for x, y in _row_chunks(features, labels):
+                cell = y * counts.shape[1] + features_for_mass(x, fraction)
+                counts += torch.bincount(cell, minlength=counts.numel()).view_as(counts)
+        large = features.numel() >= COMPILED_FROM
+        if large and features.dtype == torch.float32 and features.device.type == "cpu":
+            from paperlib.compiled import count_images  # only here: numba takes time to import
+
+            count_images(features, labels, self, 2.0**FRACTION_BITS)
+        else:
+            for x, y in _row_chunks(features, labels):
+                self._count(x, y)
+        self.images.add_(torch.bincount(labels, minlength=len(self.images)))
+        return self
+
+    def _count(self, x: Tensor, y: Tensor) -> None:
+        """One pass: rank each image's filters, count by (grid step, class, filter), add steps."""
+        grid = torch.tensor(self.ks, device=x.device)
+        step = torch.bucketize(torch.arange(1, self.k_max + 1, device=x.device), grid)  # of a rank
+        present, row = y.unique(return_inverse=True)
+        shape = (len(grid), len(present), x.shape[1])
+        cell = (step * shape[1] + row[:, None]) * shape[2] + largest_filters(x, self.k_max)
+        at_step = torch.bincount(cell.flatten(), minlength=math.prod(shape)).view(shape)
+        self.histogram.index_add_(1, present, at_step.cumsum(dim=0).int())
+        exact = x.double()
+        integer = exact.floor()
+        remainder = ((exact - integer) * 2.0**FRACTION_BITS).round()
+        self.whole.index_add_(0, y, integer.long())
+        self.fraction.index_add_(0, y, remainder.long())
+        self.squares.index_add_(0, y, exact.square())
 
     @property
     def k_max(self) -> int:
-        """The largest k the histogram was counted for."""
-        return len(self.histogram)
+        """The largest k that was counted."""
+        return self.ks[-1]
 
     @property
     def totals(self) -> Tensor:
@@ -108,37 +180,38 @@ class ClassStatistics:
         """Mean feature of each class, `[C, D] float64`; zero for a class without images."""
         return self.totals / self.images.clamp(min=1)[:, None]
 
+    @property
+    def second_moments(self) -> Tensor:
+        """Mean squared feature of each class, `[C, D] float64`; zero for a class without images."""
+        return self.squares / self.images.clamp(min=1)[:, None]
+
     def __add__(self, other: Self) -> Self:
-        if self.histogram.shape != other.histogram.shape:
-            shapes = f"{list(self.histogram.shape)} and {list(other.histogram.shape)}"
-            raise ValueError(f"statistics of different shapes cannot be added: {shapes}")
-        return ClassStatistics(
-            self.histogram + other.histogram,
-            self.images + other.images,
-            self.whole + other.whole,
-            self.fraction + other.fraction,
-        )
+        mine, theirs = ((s.ks, s.fractions, s.histogram.shape) for s in (self, other))
+        if mine != theirs:
+            shapes = f"{list(mine[2])} and {list(theirs[2])}"
+            raise ValueError(
+                f"statistics of different shapes, ks or fractions cannot be added: {shapes}"
+            )
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: t + getattr(other, name) for name, t in tensors.items()})
 
 
 def class_statistics(
-    features: Tensor, labels: Tensor, num_classes: int, k_max: int
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    ks: int | Sequence[int],
+    fractions: Sequence[float] = (),
 ) -> ClassStatistics:
     """Frequency histograms and class sums of a set of images, for `influential_filters`.
 
-    features: [N, D] float, labels: [N] int64; use the train split and the true labels.
-    Raises ValueError as `frequency_histogram` does.
+    features: [N, D] float, labels: [N] int64; use the train split and the true labels.  `ks` and
+    errors as in `frequency_histogram`; `fractions` of the response mass are counted too.
     """
-    histogram = frequency_histogram(features, labels, num_classes, k_max)
-    labels = labels.to(features.device)
-    whole = torch.zeros(histogram.shape[1:], dtype=torch.int64, device=features.device)
-    fraction = torch.zeros_like(whole)
-    for x, y in _row_chunks(features, labels):
-        integer = x.double().floor()
-        remainder = ((x.double() - integer) * 2.0**FRACTION_BITS).round()
-        whole.index_add_(0, y, integer.long())
-        fraction.index_add_(0, y, remainder.long())
-    images = torch.bincount(labels, minlength=num_classes)
-    return ClassStatistics(histogram, images, whole, fraction)
+    check_features(features, labels, num_classes)
+    shape = num_classes, features.shape[1]
+    counted = ClassStatistics.empty(*shape, ks, fractions=fractions, device=features.device)
+    return counted.update(features, labels)
 
 
 def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
@@ -146,9 +219,12 @@ def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
 
     counts, totals: [R, D]; remaining ties go to the lower index.
     """
+    # Only filters that reach the k-th highest count can be chosen: few, unless many tie there
+    reach = counts >= counts.topk(k, dim=1).values[:, -1:]
+    near = counts.topk(int(reach.sum(dim=1).max()), dim=1).indices.sort(dim=1).values
     # Least significant key first: a stable sort by total, then a stable sort by count
-    by_total = largest_filters(totals, totals.shape[1])
-    return by_total.gather(1, largest_filters(counts.gather(1, by_total), k))
+    near = near.gather(1, largest_filters(totals.gather(1, near), near.shape[1]))
+    return near.gather(1, largest_filters(counts.gather(1, near), k))
 
 
 def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
@@ -167,7 +243,10 @@ def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
     if isinstance(k, float):
         return _filters_for_share(statistics.totals, k)
     check_k(k, statistics.k_max)
-    return list(rank_filters(statistics.histogram[k - 1], statistics.totals, k))
+    if k not in statistics.ks:
+        raise ValueError(f"k = {k} was not counted; choose from {statistics.ks}")
+    at = statistics.ks.index(k)
+    return list(rank_filters(statistics.histogram[at], statistics.totals, k))
 
 
 def resampled_filters(
@@ -215,7 +294,8 @@ def response_mass(features: Tensor) -> Tensor:
     without any response has no mass to share: its row is NaN.  Raises ValueError on negatives.
     Source: the paper's response mass, arXiv 2112.07719.
     """
-    if (lowest := features.min()) < 0:
+    if len(negative := features[features < 0]):
+        lowest = negative.min()
         raise ValueError(f"response mass needs non-negative features; the lowest is {lowest:.3g}")
     mass = features.double().sort(dim=1, descending=True).values.cumsum(dim=1)
     return mass / mass[:, -1:]
@@ -240,12 +320,15 @@ def membership(subsets: Subsets, num_filters: int) -> Tensor:
 
     Raises ValueError for an index outside 0..D-1 or listed twice for a class.
     """
+    sizes = torch.tensor([len(filters) for filters in subsets])
+    classes = torch.arange(len(subsets)).repeat_interleave(sizes)
+    filters = torch.cat([torch.as_tensor(chosen).cpu() for chosen in subsets])
+    outside = (filters < 0) | (filters >= num_filters)
+    if outside.any():
+        raise ValueError(f"class {classes[outside][0]}: filters must lie in 0..{num_filters - 1}")
+    position = (classes * num_filters + filters).sort().values
+    if len(twice := position[1:][position.diff() == 0]):
+        raise ValueError(f"class {twice[0] // num_filters}: a filter is listed twice")
     member = torch.zeros(len(subsets), num_filters, dtype=torch.bool)
-    for c, filters in enumerate(subsets):
-        chosen = torch.as_tensor(filters).cpu()
-        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < num_filters:
-            raise ValueError(f"class {c}: filters must lie in 0..{num_filters - 1}")
-        if len(chosen.unique()) != len(chosen):
-            raise ValueError(f"class {c}: a filter is listed twice")
-        member[c, chosen] = True
+    member[classes, filters] = True
     return member

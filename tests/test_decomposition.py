@@ -169,3 +169,69 @@ def test_a_known_head_gives_back_its_filters():
     features.scatter_add_(1, own[labels], torch.full((200, 2), 2.0))
     found = influential_filters(class_statistics(features, labels, 4, 2), 2)
     assert [set(s.tolist()) for s in found] == [set(s) for s in own.tolist()]
+
+
+def large_head(k, uneven=0):
+    """A head above LARGE_HEAD, k filters a class, the first class with `uneven` more."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(600, 512, generator=generator), torch.randn(600, generator=generator)
+    order = torch.rand(600, 512, generator=generator).argsort(dim=1)
+    subsets = [filters[: k + uneven * (c == 0)] for c, filters in enumerate(order)]
+    return DecomposedHead(weight, bias, subsets), torch.rand(150, 512, generator=generator)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 5, 6, 32, 33, 150])
+@pytest.mark.parametrize(("k", "uneven"), [(7, 0), (30, 3), (1, -1)])
+def test_sparse_inference_gives_the_dense_logits(batch, k, uneven):
+    head, x = large_head(k, uneven)
+    assert head.sparse
+    x = x[:batch]
+    dense = head(x)  # with gradients
+    assert dense.requires_grad
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            sparse = head(x)
+        assert not sparse.requires_grad and sparse.shape == dense.shape
+        assert torch.allclose(sparse, dense.detach(), atol=1e-5)
+        with mode():
+            columns = head(x.T.contiguous().T)
+            assert torch.equal(columns, sparse)
+
+
+def test_sparse_inference_follows_training_and_loading():
+    head, x = large_head(5)
+    other, _ = large_head(5)
+    with torch.no_grad():
+        before = head(x)
+        head.values.mul_(2), head.bias.mul_(2)
+        assert torch.allclose(head(x), 2 * before, atol=1e-5)
+        other.load_state_dict(head.state_dict())
+        assert torch.equal(other(x), head(x))
+        double = head.double()(x.double())  # the dense path
+        assert torch.allclose(double.float(), 2 * before, atol=1e-5)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        other(x[:, :-1])
+
+
+def test_all_filters_of_a_large_head_give_the_dense_head_exactly():
+    head, x = large_head(512)
+    assert not head.sparse
+    with torch.no_grad():
+        assert torch.equal(head(x), nn.functional.linear(x, head.weight, head.bias))
+
+
+def test_a_sweep_goes_through_the_images_in_parts(monkeypatch):
+    x, weight, bias = random_problem()
+    labels = (x @ weight.T).argmax(dim=1)
+    subsets = {k: [torch.arange(k)] * 4 for k in (1, 3, 6)}
+    whole = correct_by_k(x, labels, weight, bias, subsets)
+    monkeypatch.setattr("paperlib.decomposition.LOGITS_AT_ONCE", 28)
+    assert torch.equal(correct_by_k(x, labels, weight, bias, subsets), whole)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_head_gives_the_cpu_logits():
+    head, x = large_head(30)
+    with torch.no_grad():
+        cpu = head(x)
+        assert torch.allclose(head.cuda()(x.cuda()).cpu(), cpu, atol=1e-4)

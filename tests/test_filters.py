@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paperlib import filters as filters_module
 from paperlib.filters import (
+    ClassStatistics,
     class_statistics,
     features_for_mass,
     frequency_histogram,
@@ -213,3 +215,112 @@ def test_resampling_one_image_a_class_changes_nothing():
         resampled_filters(features, torch.tensor([0, 0]), 2, 2)
     with pytest.raises(ValueError, match="k must be a whole number"):
         resampled_filters(features, torch.tensor([0, 1]), 2, 4)
+
+
+def same(a, b):
+    """All counts equal, squares to rounding."""
+    assert (a.ks, a.fractions) == (b.ks, b.fractions)
+    for name in ("histogram", "images", "totals", "mass"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    assert torch.allclose(a.second_moments, b.second_moments, rtol=1e-12)
+    return True
+
+
+@settings(max_examples=100, deadline=None)
+@given(labelled_features(), st.data())
+def test_compiled_counting_equals_the_torch_path(data, more):
+    """Ties, dead filters, images of very different strength, negative values and both zeros."""
+    features, labels, c = data
+    scale = torch.tensor(more.draw(st.lists(st.sampled_from([1.0, -1.0, 1e-3, 1e5]), min_size=1)))
+    features = features * scale.repeat(len(features))[: len(features), None]
+    ks = sorted(more.draw(st.sets(st.integers(1, features.shape[1]), min_size=1)))
+    plain = class_statistics(features, labels, c, ks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filters_module, "COMPILED_FROM", 0)
+        assert same(class_statistics(features, labels, c, ks), plain)
+
+
+def test_compiled_counting_on_a_large_problem_with_threads():
+    """Wide enough for thresholds, with images that have fewer responses than k."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(9000, 512, generator=generator).sub_(0.3).relu_()
+    features *= torch.logspace(-3, 3, 9000)[torch.randperm(9000, generator=generator), None]
+    features[::7, 20:] = 0
+    labels = torch.randint(30, (9000,), generator=generator)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = class_statistics(features, labels, 31, [5, 40])
+    finally:
+        torch.set_num_threads(threads)
+    assert same(found, class_statistics(features.double(), labels, 31, [5, 40]))  # the torch path
+    columns = class_statistics(features.T.contiguous().T, labels, 31, [5, 40])
+    assert same(found, columns)
+
+
+@settings(max_examples=50, deadline=None)
+@given(labelled_features(), st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_batches_on_a_grid_equal_the_whole(data, sizes):
+    features, labels, c = data
+    num_filters = features.shape[1]
+    ks = range(1, num_filters + 1, 2)
+    whole = class_statistics(features, labels, c, ks, fractions=(0.5, 0.9))
+    streamed = ClassStatistics.empty(c, num_filters, ks, fractions=(0.5, 0.9))
+    shards = [ClassStatistics.empty(c, num_filters, ks, fractions=(0.5, 0.9)) for _ in range(2)]
+    start = 0
+    for i, size in enumerate(sizes * (len(features) // sum(sizes) + 1)):
+        batch = slice(start, start := start + size)
+        streamed.update(features[batch], labels[batch])
+        shards[i % 2].update(features[batch], labels[batch])
+    assert same(streamed, whole) and same(shards[0] + shards[1], whole)
+    every = class_statistics(features, labels, c, num_filters)
+    assert torch.equal(every.histogram[::2], whole.histogram)
+    assert torch.allclose(
+        whole.second_moments[labels[0]], features[labels == labels[0]].double().square().mean(0)
+    )
+    for counts, fraction in zip(whole.mass, (0.5, 0.9), strict=True):
+        needed = features_for_mass(features, fraction)
+        for y in range(c):
+            expected = torch.bincount(needed[labels == y], minlength=num_filters + 1)
+            assert torch.equal(counts[y], expected)
+
+
+def test_statistics_do_not_grow_with_the_images():
+    statistics = ClassStatistics.empty(2, 3, [1, 3])
+    sizes = [t.numel() for t in vars(statistics).values() if isinstance(t, torch.Tensor)]
+    for _ in range(3):
+        assert statistics.update(X, Y) is statistics
+    assert sizes == [t.numel() for t in vars(statistics).values() if isinstance(t, torch.Tensor)]
+    assert statistics.images.tolist() == [6, 6]
+
+
+def test_grids_are_checked():
+    statistics = class_statistics(X, Y, 2, [3, 1])
+    assert statistics.ks == (1, 3)
+    with pytest.raises(ValueError, match=r"k = 2 was not counted; choose from \(1, 3\)"):
+        influential_filters(statistics, 2)
+    for bad in ([], [0, 1], [1, 4], [True]):
+        with pytest.raises(ValueError, match="k must be a whole number from 1 to 3"):
+            class_statistics(X, Y, 2, bad)
+    with pytest.raises(ValueError, match="statistics of 3 filters cannot count 2 features"):
+        statistics.update(X[:, :2], Y)
+    with pytest.raises(ValueError, match="ks or fractions"):
+        statistics + class_statistics(X, Y, 2, [1, 2])
+    with pytest.raises(ValueError, match="non-negative"):
+        class_statistics(X - 1, Y, 2, 1, fractions=[0.5])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_streams_the_same_statistics():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(9000, 512, generator=generator).sub_(0.3).relu_()
+    labels = torch.randint(30, (9000,), generator=generator)
+    cpu = class_statistics(features, labels, 30, [5, 40], fractions=(0.5,))
+    gpu = ClassStatistics.empty(30, 512, [5, 40], fractions=(0.5,), device="cuda")
+    for x, y in zip(features.split(1000), labels.split(1000), strict=True):
+        gpu.update(x, y)
+    for name in ("histogram", "images", "totals", "mass"):
+        assert torch.equal(getattr(cpu, name), getattr(gpu, name).cpu()), name
+    for k in (5, 40):
+        pairs = zip(influential_filters(cpu, k), influential_filters(gpu, k), strict=True)
+        assert all(torch.equal(a, b.cpu()) for a, b in pairs)

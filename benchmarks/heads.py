@@ -1,0 +1,69 @@
+"""The decomposed head against nn.Linear, and the accuracy sweep against masked products."""
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import peak_memory, ratio, times_by_turns
+from paperlib.baselines import random_subsets
+from paperlib.decomposition import DecomposedHead, correct_by_k
+from paperlib.filters import Subsets, membership
+
+FILTERS, CLASSES = 2048, 1000
+BATCHES = {1: 3, 32: 5, 256: 2.5}  # images to the ratio that must be reached
+
+
+def masked_products(
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, subsets: Mapping[int, Subsets]
+) -> Tensor:
+    """`correct_by_k` by one dense product for every k, with all other weights at zero."""
+    rows = []
+    for chosen in subsets.values():
+        masked = weight * membership(chosen, weight.shape[1]).to(weight.device)
+        rows.append((features @ masked.T + bias).argmax(dim=1) == labels)
+    return torch.stack(rows)
+
+
+def run(device: str, quick: bool) -> Iterator[dict]:
+    """One row for every batch size on one thread, and one for the sweep."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(CLASSES, FILTERS, generator=generator).to(device)
+    bias = torch.randn(CLASSES, generator=generator).to(device)
+    (order,) = random_subsets(CLASSES, FILTERS, 100, draws=1)
+    dense = torch.nn.Linear(FILTERS, CLASSES).to(device)
+    cut = DecomposedHead(weight, bias, [filters[:50] for filters in order]).to(device)
+    threads = torch.get_num_threads()
+    for batch, must in BATCHES.items():
+        x = torch.rand(batch, FILTERS, generator=generator).to(device)
+        torch.set_num_threads(1)  # a head is too small to share
+        with torch.inference_mode():
+            calls = {"dense": lambda x=x: dense(x), "decomposed": lambda x=x: cut(x)}
+            rounds = {"rounds": 3, "seconds": 0.01} if quick else {"rounds": 25, "seconds": 0.05}
+            times = times_by_turns(calls, device, **rounds)
+        torch.set_num_threads(threads)
+        yield {
+            "benchmark": f"decomposed head, batch {batch}",
+            "against": "nn.Linear",
+            "ratio": ratio(times, "dense", "decomposed"),
+            "must": must,
+            "goal": 5,
+            "seconds": median(times["decomposed"]),
+        }
+    images = 500 if quick else 10_000
+    features = torch.rand(images, FILTERS, generator=generator).to(device)
+    labels = torch.arange(images, device=device) % CLASSES
+    subsets = {k: [filters[:k] for filters in order] for k in range(10, 101, 10)}
+    data = (features, labels, weight, bias, subsets)
+    calls = {"masked": lambda: masked_products(*data), "ours": lambda: correct_by_k(*data)}
+    times = times_by_turns(calls, device, rounds=3)
+    yield {
+        "benchmark": f"accuracy sweep, {images} images, 10 k",
+        "against": "one masked product for each k",
+        "ratio": ratio(times, "masked", "ours"),
+        "must": 1.5,
+        "goal": 4,
+        "seconds": median(times["ours"]),
+        "peak_mb": peak_memory(calls["ours"], device),
+    }

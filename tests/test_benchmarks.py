@@ -1,0 +1,43 @@
+"""The benchmarks run, and what they compare gives the same answer."""
+
+import json
+import subprocess
+import sys
+
+import torch
+
+from benchmarks import heads, ranking
+from paperlib.decomposition import correct_by_k
+from paperlib.paths import ROOT
+
+
+def test_quick_run_writes_ratios_and_the_machine(tmp_path):
+    out = tmp_path / "cpu.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    result = json.loads(out.read_text())
+    assert len(result["rows"]) == 6 and all(row["ratio"] > 0 for row in result["rows"])
+    assert result["machine"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_both_ways_of_ranking_choose_the_same_filters():
+    features, labels = ranking.draw(600, 20, 3, "cpu")
+    ks = range(1, 6)
+    slow = ranking.published_way(features.numpy(), labels.numpy(), 3, ks)
+    fast = [filters for subsets in ranking.one_pass(features, labels, 3, ks) for filters in subsets]
+    shared = [
+        len(set(a.tolist()) & set(b.tolist())) / len(b) for a, b in zip(slow, fast, strict=True)
+    ]
+    assert sum(shared) / len(shared) > 0.9  # the published way leaves ties to chance
+
+
+def test_both_sweeps_agree():
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(1000, 2048, generator=generator), torch.zeros(1000)
+    features = torch.rand(50, 2048, generator=generator)
+    labels = (features @ weight.T).argmax(dim=1)
+    order = torch.rand(1000, 2048, generator=generator).argsort(dim=1)
+    subsets = {k: list(order[:, :k]) for k in (10, 100, 2048)}
+    data = (features, labels, weight, bias, subsets)
+    assert torch.equal(correct_by_k(*data), heads.masked_products(*data))
+    assert correct_by_k(*data)[2].all()
