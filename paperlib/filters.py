@@ -18,7 +18,7 @@ from torch import Tensor
 Subsets = list[Tensor]
 
 AT_ONCE = 2**22  # features ranked together: bounds the memory of a pass
-RANKED_AT_ONCE = 2**18  # counts ranked together: what the caches hold
+RANKED_AT_ONCE = 2**16  # counts ranked together: what the caches hold
 COMPILED_FROM = 2**21  # features from which compiled counting repays its import
 MASS_TOLERANCE = 1e-12  # of rounding in a running sum, so that 3 of 10 equal features hold 0.3
 FRACTION_BITS = 40  # resolution of class sums: features are rounded to 2**-40
@@ -227,9 +227,11 @@ def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
     # Only filters that reach the k-th highest count can be chosen: few, unless many tie there
     reach = counts >= counts.topk(k, dim=1).values[:, -1:]
     near = counts.topk(int(reach.sum(dim=1).max()), dim=1).indices.sort(dim=1).values
-    # Least significant key first: a stable sort by total, then a stable sort by count
-    near = near.gather(1, largest_filters(totals.gather(1, near), near.shape[1]))
-    return near.gather(1, largest_filters(counts.gather(1, near), k))
+    num_near = near.shape[1]
+    near = near.gather(1, largest_filters(totals.gather(1, near), num_near))
+    place = torch.arange(num_near, 0, -1, device=near.device)  # by total: breaks all ties
+    key = counts.gather(1, near).long() * (num_near + 1) + place
+    return near.gather(1, key.topk(k, dim=1).indices)
 
 
 def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
