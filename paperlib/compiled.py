@@ -47,6 +47,15 @@ def count_images(features: Tensor, labels: Tensor, statistics, scale: float) -> 
     _in_threads(_count_classes, bounds, x, x.view(np.int32), order, starts, step, scale, *arrays)
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _total(x):
+    """A quick sum in any order, for thresholds that need not be exact."""
+    total = np.float32(0)
+    for j in range(len(x)):
+        total += x[j]
+    return total
+
+
 @njit(cache=True, nogil=True)
 def _count_classes(
     first, last, features, bits, order, starts, step, scale, histogram, whole, fraction, squares
@@ -57,7 +66,7 @@ def _count_classes(
     near = np.empty(num_filters + 1, np.int64)  # filters at or above the threshold
     keys = np.empty(num_filters, np.int64)
     at_step = np.empty((num_steps, num_filters), np.int32)
-    threshold = -np.inf
+    share = 0.0  # of an image's total, at which its threshold is first tried
     for c in range(first, last):
         if starts[c] == starts[c + 1]:
             continue
@@ -70,7 +79,8 @@ def _count_classes(
                 whole[c, j] += np.int64(integer)
                 fraction[c, j] += np.int64(np.rint((value - integer) * scale))
                 squares[c, j] += value * value
-            # The last image's threshold mostly fits; lower it until k_max features reach it
+            # The last image's share mostly fits; lower the threshold until k_max features reach it
+            threshold = share * _total(x)
             while True:
                 count = 0
                 for j in range(num_filters):  # without a branch to mispredict
@@ -90,7 +100,8 @@ def _count_classes(
             for rank in range(k_max):
                 at_step[step[rank], keys[rank] & 0xFFFFFFFF] += 1
             if 2 * k_max < num_filters:
-                threshold = x[keys[min(count, int(KEEP_MORE * k_max)) - 1] & 0xFFFFFFFF]
+                lowest = x[keys[min(count, int(KEEP_MORE * k_max)) - 1] & 0xFFFFFFFF]
+                share = lowest / max(_total(x), np.float32(1e-30))
         for j in range(num_filters):
             so_far = 0
             for s in range(num_steps):

@@ -18,6 +18,7 @@ from torch import Tensor
 Subsets = list[Tensor]
 
 AT_ONCE = 2**22  # features ranked together: bounds the memory of a pass
+RANKED_AT_ONCE = 2**16  # counts ranked together: what the caches hold
 COMPILED_FROM = 2**21  # features from which compiled counting repays its import
 MASS_TOLERANCE = 1e-12  # of rounding in a running sum, so that 3 of 10 equal features hold 0.3
 FRACTION_BITS = 40  # resolution of class sums: features are rounded to 2**-40
@@ -72,6 +73,12 @@ def frequency_histogram(
     Source: the paper's L1-norm frequency histogram, arXiv 2112.07719.
     """
     return class_statistics(features, labels, num_classes, ks).histogram
+
+
+def _totals(whole: Tensor, fraction: Tensor) -> Tensor:
+    carry = fraction >> FRACTION_BITS  # the canonical form, whatever the order of sums
+    rest = fraction - (carry << FRACTION_BITS)
+    return (whole + carry).double() + rest.double() * 2.0**-FRACTION_BITS
 
 
 @dataclass(frozen=True)
@@ -171,9 +178,7 @@ class ClassStatistics:
     @property
     def totals(self) -> Tensor:
         """Sum of each feature over the images of each class, `[C, D] float64`."""
-        carry = self.fraction >> FRACTION_BITS  # the canonical form, whatever the order of sums
-        rest = self.fraction - (carry << FRACTION_BITS)
-        return (self.whole + carry).double() + rest.double() * 2.0**-FRACTION_BITS
+        return _totals(self.whole, self.fraction)
 
     @property
     def means(self) -> Tensor:
@@ -222,9 +227,11 @@ def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
     # Only filters that reach the k-th highest count can be chosen: few, unless many tie there
     reach = counts >= counts.topk(k, dim=1).values[:, -1:]
     near = counts.topk(int(reach.sum(dim=1).max()), dim=1).indices.sort(dim=1).values
-    # Least significant key first: a stable sort by total, then a stable sort by count
-    near = near.gather(1, largest_filters(totals.gather(1, near), near.shape[1]))
-    return near.gather(1, largest_filters(counts.gather(1, near), k))
+    num_near = near.shape[1]
+    near = near.gather(1, largest_filters(totals.gather(1, near), num_near))
+    place = torch.arange(num_near, 0, -1, device=near.device)  # by total: breaks all ties
+    key = counts.gather(1, near).long() * (num_near + 1) + place
+    return near.gather(1, key.topk(k, dim=1).indices)
 
 
 def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
@@ -245,8 +252,13 @@ def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
     check_k(k, statistics.k_max)
     if k not in statistics.ks:
         raise ValueError(f"k = {k} was not counted; choose from {statistics.ks}")
-    at = statistics.ks.index(k)
-    return list(rank_filters(statistics.histogram[at], statistics.totals, k))
+    counts = statistics.histogram[statistics.ks.index(k)]
+    rows = max(1, RANKED_AT_ONCE // counts.shape[1])
+    parts = (t.split(rows) for t in (counts, statistics.whole, statistics.fraction))
+    subsets: Subsets = []
+    for h, whole, fraction in zip(*parts, strict=True):
+        subsets += rank_filters(h, _totals(whole, fraction), k)
+    return subsets
 
 
 def resampled_filters(
