@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from paperlib import baselines
+from paperlib import rankings
 from paperlib.decomposition import (
     DecomposedHead,
     accuracy_by_k,
@@ -141,23 +141,23 @@ def test_finetuning_changes_a_copy_and_learns():
 
 
 def test_random_subsets_are_seeded_and_uniform():
-    draws = baselines.random_subsets(3, 8, 2, draws=2000, seed=1)
-    again = baselines.random_subsets(3, 8, 2, draws=2000, seed=1)
+    draws = rankings.random_subsets(3, 8, 2, draws=2000, seed=1)
+    again = rankings.random_subsets(3, 8, 2, draws=2000, seed=1)
     assert torch.equal(torch.stack(draws[5]), torch.stack(again[5]))
     chosen = torch.stack([torch.stack(draw) for draw in draws])  # [draws, C, k]
     assert (chosen[:, :, 0] != chosen[:, :, 1]).all()
     share = torch.bincount(chosen.flatten(), minlength=8) / (2000 * 3)
     assert (share - 2 / 8).abs().max() < 0.03
     with pytest.raises(ValueError, match="k must be a whole number from 1 to 8, not 9"):
-        baselines.random_subsets(3, 8, 9)
+        rankings.random_subsets(3, 8, 9)
 
 
 def test_baselines_by_hand():
     means = torch.tensor([[3.0, 1.0, 2.0], [1.0, 5.0, 1.0]])
-    assert [s.tolist() for s in baselines.weight_magnitude(WEIGHT, 2)] == [[1, 0], [2, 0]]
-    assert [s.tolist() for s in baselines.mean_activation(means, 2)] == [[0, 2], [1, 0]]
+    assert [s.tolist() for s in rankings.weight_magnitude(WEIGHT, 2)] == [[1, 0], [2, 0]]
+    assert [s.tolist() for s in rankings.mean_activation(means, 2)] == [[0, 2], [1, 0]]
     # W * means: [3, 2, 1], [-1, 0, 3]
-    assert [s.tolist() for s in baselines.mean_contribution(WEIGHT, means, 2)] == [[0, 1], [2, 1]]
+    assert [s.tolist() for s in rankings.mean_contribution(WEIGHT, means, 2)] == [[0, 1], [2, 1]]
 
 
 def test_a_known_head_gives_back_its_filters():
