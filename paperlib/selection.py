@@ -4,6 +4,8 @@ Each returns one `[k] int64` tensor per class, in the order of entry (or of leav
 that a smaller k is the start of a larger one.  All use the train split only.
 """
 
+import warnings
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -64,9 +66,12 @@ def orthogonal_matching_pursuit(features: Tensor, weight: Tensor, k: int) -> Sub
     check_k(k, features.shape[1])
     z = _standardised(features)
     logits = (features.double() - features.double().mean(dim=0)) @ weight.double().T
-    path = orthogonal_mp_gram(
-        (z.T @ z).numpy(), (z.T @ logits).numpy(), n_nonzero_coefs=k, return_path=True
-    )  # [D, C, steps]
+    with warnings.catch_warnings():
+        # It warns where it ends before k, as the logit is rebuilt; idle filters tie behind
+        warnings.simplefilter("ignore", RuntimeWarning)
+        path = orthogonal_mp_gram(
+            (z.T @ z).numpy(), (z.T @ logits).numpy(), n_nonzero_coefs=k, return_path=True
+        )  # [D, C, steps]
     # Counted over the steps, the filter that entered first has been in the longest
     steps_in = np.count_nonzero(path.reshape(len(z[0]), len(weight), -1), axis=2)
     return list(largest_filters(torch.from_numpy(steps_in.T), k))
