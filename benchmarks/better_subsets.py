@@ -1,10 +1,10 @@
 """What notebook 11 quotes and is too slow to repeat there; writes `data/better_subsets*`.
 
     pip install -e '.[peer]'
-    python benchmarks/better_subsets.py            # all but --scale: half an hour, one thread
-    python benchmarks/better_subsets.py --scale    # the refit for 1000 classes, two threads
+    python benchmarks/better_subsets.py peer rankings crossvalidation refits scale
 
-Only `refits` looks at test images, and it chooses nothing.
+Half an hour on one thread, `scale` on two.  Only `refits` looks at test images, and it chooses
+nothing.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from torch import Tensor
 
 from paperlib.bank import FeatureBank
 from paperlib.comparison import (
-    FREQUENCY,
     HEADS,
     QUICK_RANKINGS,
     SLOW_RANKINGS,
@@ -44,6 +43,7 @@ NETWORKS = TIERS["embedded"]
 KS = (1, 2, 3, 5, 10)
 FOLDS = 5
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # of the refit's l2 penalty
+PARTS = ("peer", "rankings", "crossvalidation", "refits", "scale")
 PEER = {"max_lr": 0.1, "nepochs": 2000, "alpha": 0.99, "k": 100, "epsilon": 1e-3, "lookbehind": 3}
 
 
@@ -68,34 +68,35 @@ def timed(function: Callable, repeats: int = 1) -> tuple[object, float]:
     return result, float(np.mean(seconds))
 
 
-def rank(train: dict[str, FeatureBank]) -> tuple[pd.DataFrame, dict]:
-    """Subsets of the slow rankings, and the seconds of every ranking, mean of the networks."""
+def slow_rankings(train: dict[str, FeatureBank]) -> tuple[pd.DataFrame, dict]:
+    """Subsets of the slow rankings, and their seconds on each network."""
     rows, seconds = [], {}
-    for name, ranking in (QUICK_RANKINGS | SLOW_RANKINGS).items():
-        spent = []
+    for name, ranking in SLOW_RANKINGS.items():
+        seconds[name] = []
         for network, bank in train.items():
-            repeats = 1 if name in SLOW_RANKINGS else 5
-            subsets, lasted = timed(lambda b=bank, r=ranking: r(sample(b), max(KS)), repeats)
-            spent.append(lasted)
-            if name in SLOW_RANKINGS:
-                for c, filters in enumerate(subsets):
-                    rows.append((network, name, c, " ".join(map(str, filters.tolist()))))
-        seconds[name] = float(np.mean(spent))
-        print(f"{name}: {seconds[name]:.3f} s", flush=True)
+            subsets, spent = timed(lambda b=bank, r=ranking: r(sample(b), max(KS)))
+            seconds[name].append(spent)
+            for c, filters in enumerate(subsets):
+                rows.append((network, name, c, " ".join(map(str, filters.tolist()))))
+        print(f"{name}: {seconds[name]} s", flush=True)
     return pd.DataFrame(rows, columns=["network", "ranking", "class", "filters"]), seconds
 
 
-def time_refits(train: dict[str, FeatureBank]) -> dict:
-    """Seconds of each head for the paper's subsets, mean of the networks, by k."""
-    seconds = {}
-    for label, head in HEADS.items():
-        for k in (3, 5):
-            spent = []
-            for bank in train.values():
-                subsets = QUICK_RANKINGS[FREQUENCY](sample(bank), k)
-                spent.append(timed(lambda b=bank, s=subsets, h=head: h(sample(b), s), 5)[1])
-            seconds[f"{label}, k = {k}"] = float(np.mean(spent))
-    return seconds
+def time_quick(train: dict[str, FeatureBank]) -> dict[str, dict[str, list[float]]]:
+    """Seconds of the quick rankings and of the heads on each network, by k."""
+    ranking_times, head_times = {}, {}
+    for k in (3, 5):
+        for name, ranking in QUICK_RANKINGS.items():
+            ranking_times[f"{name}, k = {k}"] = [
+                timed(lambda b=bank, r=ranking, k=k: r(sample(b), k), 5)[1]
+                for bank in train.values()
+            ]
+        for label, head in HEADS.items():
+            chosen = [(sample(b), QUICK_RANKINGS["contrast"](sample(b), k)) for b in train.values()]
+            head_times[f"{label}, k = {k}"] = [
+                timed(lambda s=s, c=c, h=head: h(s, c), 5)[1] for s, c in chosen
+            ]
+    return {"quick rankings, s": ranking_times, "heads, s": head_times}
 
 
 def folds(labels: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ def peer(train: dict[str, FeatureBank]) -> tuple[pd.DataFrame, dict]:
         seconds["whole path"].append(spent[-1])
         print(f"glm_saga on {network}: {spent[-1]:.1f} s", flush=True)
     table = pd.DataFrame(rows, columns=["network", "k", "class", "filter", "weight"])
-    return table, {key: float(np.mean(values)) for key, values in seconds.items()}
+    return table, seconds
 
 
 def peak_memory() -> float:
@@ -260,25 +261,29 @@ def write(table: pd.DataFrame, name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", action="store_true", help="only the refit for 1000 classes")
+    parser.add_argument("parts", nargs="+", choices=PARTS, help="what to do, in this order")
     path = data_folder() / "better_subsets.json"
     record = json.loads(path.read_text()) if path.exists() else {}
-    if parser.parse_args().scale:
-        record["scale"] = scale()
-    else:
-        torch.set_num_threads(1)
-        banks = {network: load_bank(network) for network in NETWORKS}
-        train = {network: bank.split("train") for network, bank in banks.items()}
-        test = {network: bank.split("test") for network, bank in banks.items()}
-        table, glm_saga = peer(train)
-        write(table, "peer")
-        record |= environment() | {"glm_saga, s": glm_saga, "head, s": time_refits(train)}
-        slow, record["ranking, s"] = rank(train)
-        write(slow, "rankings")
-        write(cross_validate(train), "crossvalidation")
-        write(refits(train, test, slow), "refits")
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    banks = {network: load_bank(network) for network in NETWORKS}
+    train = {network: bank.split("train") for network, bank in banks.items()}
+    for part in parser.parse_args().parts:
+        torch.set_num_threads(2 if part == "scale" else 1)
+        if part == "scale":
+            record["scale"] = scale()
+        elif part == "peer":  # and what it is compared with, in the same run
+            table, seconds = peer(train)
+            write(table, "peer")
+            record |= environment() | {"glm_saga, s": seconds} | time_quick(train)
+        elif part == "rankings":
+            table, record["slow rankings, s"] = slow_rankings(train)
+            write(table, "rankings")
+        elif part == "crossvalidation":
+            write(cross_validate(train), "crossvalidation")
+        elif part == "refits":
+            slow = pd.read_csv(data_folder() / "better_subsets_rankings.csv")
+            test = {network: bank.split("test") for network, bank in banks.items()}
+            write(refits(train, test, slow), "refits")
+        path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
