@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ NETWORKS = TIERS["embedded"]
 KS = (1, 2, 3, 5, 10)
 FOLDS = 5
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # of the refit's l2 penalty
+SEARCHES = ("forward selection", "backward selection")  # slow, but not too slow for every fold
 PARTS = ("peer", "rankings", "crossvalidation", "refits", "scale")
 PEER = {"max_lr": 0.1, "nepochs": 2000, "alpha": 0.99, "k": 100, "epsilon": 1e-3, "lookbehind": 3}
 
@@ -110,25 +112,22 @@ def folds(labels: Tensor) -> Tensor:
     return fold
 
 
-def cross_validate(train: dict[str, FeatureBank]) -> pd.DataFrame:
-    """Quick ranking, strength and k against accuracy and log loss on held-out train images."""
+def cross_validate(train: dict[str, FeatureBank], candidates: dict) -> pd.DataFrame:
+    """Ranking, strength and k against accuracy and log loss on held-out train images."""
     rows = []
     for network, bank in train.items():
         fold = folds(bank.labels)
         for held_out in range(FOLDS):
             inner, outer = sample(bank, fold != held_out), sample(bank, fold == held_out)
-            for name, ranking in QUICK_RANKINGS.items():
-                for k in (3, 5):
-                    subsets = ranking(inner, k)
-                    for l2 in STRENGTHS:
-                        head = softmax_refit(
-                            *inner[2:], subsets, inner.features, inner.labels, l2=l2
-                        )
-                        logits = head(outer.features).double()
-                        right = (logits.argmax(dim=1) == outer.labels).sum().item()
-                        loss = torch.nn.functional.cross_entropy(logits, outer.labels).item()
-                        images = len(outer.labels)
-                        rows.append((network, held_out, name, k, l2, right, images, loss))
+            for name, k in product(candidates, (3, 5)):
+                subsets = candidates[name](inner, k)
+                for l2 in STRENGTHS:
+                    head = softmax_refit(*inner[2:], subsets, inner.features, inner.labels, l2=l2)
+                    logits = head(outer.features).double()
+                    right = (logits.argmax(dim=1) == outer.labels).sum().item()
+                    loss = torch.nn.functional.cross_entropy(logits, outer.labels).item()
+                    images = len(outer.labels)
+                    rows.append((network, held_out, name, k, l2, right, images, loss))
         print(f"cross-validated on {network}", flush=True)
     columns = ["network", "fold", "ranking", "k", "l2", "correct", "images", "log loss"]
     return pd.DataFrame(rows, columns=columns)
@@ -278,7 +277,8 @@ def main() -> None:
             table, record["slow rankings, s"] = slow_rankings(train)
             write(table, "rankings")
         elif part == "crossvalidation":
-            write(cross_validate(train), "crossvalidation")
+            searches = {name: SLOW_RANKINGS[name] for name in SEARCHES}
+            write(cross_validate(train, QUICK_RANKINGS | searches), "crossvalidation")
         elif part == "refits":
             slow = pd.read_csv(data_folder() / "better_subsets_rankings.csv")
             test = {network: bank.split("test") for network, bank in banks.items()}
