@@ -36,8 +36,8 @@ from paperlib.comparison import (
 from paperlib.decomposition import softmax_refit
 from paperlib.features import load_bank
 from paperlib.paths import data_folder
-from paperlib.rankings import contrast
-from paperlib.statistics import mean_interval
+from paperlib.rankings import contrast, random_subsets
+from paperlib.statistics import Interval, mean_interval
 from paperlib.tiers import TIERS
 
 NETWORKS = TIERS["embedded"]
@@ -133,11 +133,24 @@ def cross_validate(train: dict[str, FeatureBank], candidates: dict) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
+def random_refits(
+    train: dict[str, FeatureBank], test: dict[str, FeatureBank], k: int, draws: int = 3
+) -> Interval:
+    """Test accuracy of refitted random subsets, mean of the draws and networks."""
+    right = []
+    for i, (network, bank) in enumerate(train.items()):
+        for draw in range(draws):
+            shape = bank.head.weight.shape
+            (subsets,) = random_subsets(*shape, k, draws=1, seed=100 * draw + i)
+            right.append(correct(HEADS["softmax refit"](sample(bank), subsets), test[network]))
+    return mean_interval(torch.stack(right).mean(dim=0))
+
+
 def refits(
     train: dict[str, FeatureBank], test: dict[str, FeatureBank], slow: pd.DataFrame
 ) -> pd.DataFrame:
     """Test accuracy of every ranking with the softmax refit, mean of the networks, by k."""
-    rows = []
+    rows = [("random", k, *random_refits(train, test, k)) for k in KS]
     for name in QUICK_RANKINGS | SLOW_RANKINGS:
         by_network = {
             network: subsets_by_k(name, sample(bank), KS, slow[slow["network"] == network])

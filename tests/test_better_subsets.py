@@ -46,7 +46,7 @@ def test_stored_selection_is_what_the_code_gives(resnet20):
 
 
 def test_stored_refits_and_folds_are_complete():
-    names = {*QUICK_RANKINGS, *SLOW_RANKINGS}
+    names = {*QUICK_RANKINGS, *SLOW_RANKINGS, "random"}
     table = stored("refits")
     assert set(zip(table["ranking"], table["k"], strict=True)) == {
         (n, k) for n in names for k in KS
@@ -54,7 +54,7 @@ def test_stored_refits_and_folds_are_complete():
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     folds = stored("crossvalidation")
     images = folds.groupby(["network", "ranking", "k", "l2"])["images"].sum()
-    assert (images == 7728).all() and len(images) == 4 * len(QUICK_RANKINGS) * 2 * 3
+    assert (images == 7728).all() and len(images) == 4 * (len(QUICK_RANKINGS) + 2) * 2 * 3
 
 
 @pytest.mark.parametrize("k", [3, 5])
