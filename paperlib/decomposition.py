@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from paperlib.filters import Subsets, check_features, membership
 
-SMALL_PROBLEM = 2**24  # N * D below which a second thread costs more than it saves
+SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
 FLOAT32_CPU = (torch.float32, torch.device("cpu"))
+ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
 
 
@@ -158,13 +159,19 @@ def softmax_refit(
 
     min over (w, b) of mean_n -log softmax(decomposed logits_n)[y_n] + l2 / 2 * |w|^2
 
-    Convex; L-BFGS from the given weights, in float64.  features: [N, D] float, labels: [N] int64,
-    the train split.  The network itself stays untouched, no image is needed.  Source: the paper's
-    decomposed softmax, arXiv 2112.07719, which its authors minimise over the whole network.
+    Convex; L-BFGS from the given weights.  features: [N, D] float, labels: [N] int64, the train
+    split.  The network itself stays untouched, no image is needed.  Images pass in blocks: memory
+    holds the features twice and a block of logits.  Weights and sums are float64, products too
+    unless N * D is large.  Source: the paper's decomposed softmax, arXiv 2112.07719, which its
+    authors minimise over the whole network.
     """
     check_features(features, labels, len(weight))
     head = DecomposedHead(weight.double(), bias.double(), subsets)
-    x = features.double()
+    exact = torch.float64 if features.numel() < SMALL_PROBLEM else features.dtype
+    mean = features.mean(dim=0, dtype=torch.float64)
+    x = features.to(exact) - mean.to(exact)  # centred, it takes half as many iterations
+    blocks = list(zip(x.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True))
+    head.bias.data += head.weight.detach() @ mean
     optimizer = torch.optim.LBFGS(
         head.parameters(),
         max_iter=max_iterations,
@@ -175,12 +182,18 @@ def softmax_refit(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(head(x), labels) + l2 / 2 * head.values.square().sum()
+        loss = l2 / 2 * head.values.square().sum()
         loss.backward()
+        for x, y in blocks:
+            logits = F.linear(x, head.weight.to(exact), head.bias.to(exact))
+            block = F.cross_entropy(logits.double(), y, reduction="sum") / len(labels)
+            block.backward()
+            loss = loss.detach() + block.detach()
         return loss
 
     with _threads_for(features.numel()):
         optimizer.step(closure)
+    head.bias.data -= head.weight.detach() @ mean
     return head.to(weight.dtype).requires_grad_(False)
 
 

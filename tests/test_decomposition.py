@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from paperlib import baselines
+from paperlib import decomposition
 from paperlib.decomposition import (
     DecomposedHead,
     accuracy_by_k,
@@ -75,6 +75,9 @@ def test_mean_fill_adds_the_omitted_means_to_the_bias():
     assert torch.equal(head.weight, DecomposedHead(WEIGHT, BIAS, SUBSETS).weight)
 
 
+SPREAD = [torch.tensor([0, 3]), torch.tensor([5]), torch.arange(6), torch.tensor([1, 2, 4])]
+
+
 def random_problem():
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(300, 6, generator=generator)
@@ -83,10 +86,9 @@ def random_problem():
 
 def test_least_squares_equals_a_direct_solve():
     x, weight, bias = random_problem()
-    subsets = [torch.tensor([0, 3]), torch.tensor([5]), torch.arange(6), torch.tensor([1, 2, 4])]
-    head = least_squares_refit(weight, bias, subsets, x)
+    head = least_squares_refit(weight, bias, SPREAD, x)
     logits = x @ weight.T + bias
-    for c, chosen in enumerate(subsets):
+    for c, chosen in enumerate(SPREAD):
         design = torch.cat([x[:, chosen], torch.ones(300, 1)], dim=1).double()
         expected = torch.linalg.lstsq(design, logits[:, c].double()).solution.float()
         assert torch.allclose(head.weight[c, chosen], expected[:-1], atol=1e-4)
@@ -116,6 +118,22 @@ def test_softmax_refit_reaches_the_optimum():
     assert loss < nn.functional.cross_entropy(DecomposedHead(weight, bias, subsets)(x), labels)
 
 
+def test_softmax_refit_in_blocks_finds_the_same_head(monkeypatch):
+    """Images in blocks, and float32 products as for large problems, lead to the same optimum."""
+    x, weight, bias = random_problem()
+    labels = torch.where(
+        torch.arange(300) < 200, (x @ weight.T).argmax(dim=1), torch.arange(300) % 4
+    )
+    whole = softmax_refit(weight, bias, SPREAD, x, labels)
+    monkeypatch.setattr(decomposition, "ROWS_AT_ONCE", 7)
+    blocks = softmax_refit(weight, bias, SPREAD, x, labels)
+    monkeypatch.setattr(decomposition, "SMALL_PROBLEM", 0)
+    single = softmax_refit(weight, bias, SPREAD, x, labels)
+    for head in (blocks, single):
+        assert torch.allclose(head.weight, whole.weight, atol=2e-3)
+        assert torch.allclose(head.bias, whole.bias, atol=2e-3)
+
+
 def test_refits_leave_threads_and_inputs_alone():
     x, weight, bias = random_problem()
     before, threads = weight.clone(), torch.get_num_threads()
@@ -138,26 +156,6 @@ def test_finetuning_changes_a_copy_and_learns():
     assert torch.equal(tuned[1].weight, again[1].weight)
     with pytest.raises(ValueError, match="must be positive"):
         finetune_network(model, "3", subsets, dataset, epochs=0)
-
-
-def test_random_subsets_are_seeded_and_uniform():
-    draws = baselines.random_subsets(3, 8, 2, draws=2000, seed=1)
-    again = baselines.random_subsets(3, 8, 2, draws=2000, seed=1)
-    assert torch.equal(torch.stack(draws[5]), torch.stack(again[5]))
-    chosen = torch.stack([torch.stack(draw) for draw in draws])  # [draws, C, k]
-    assert (chosen[:, :, 0] != chosen[:, :, 1]).all()
-    share = torch.bincount(chosen.flatten(), minlength=8) / (2000 * 3)
-    assert (share - 2 / 8).abs().max() < 0.03
-    with pytest.raises(ValueError, match="k must be a whole number from 1 to 8, not 9"):
-        baselines.random_subsets(3, 8, 9)
-
-
-def test_baselines_by_hand():
-    means = torch.tensor([[3.0, 1.0, 2.0], [1.0, 5.0, 1.0]])
-    assert [s.tolist() for s in baselines.weight_magnitude(WEIGHT, 2)] == [[1, 0], [2, 0]]
-    assert [s.tolist() for s in baselines.mean_activation(means, 2)] == [[0, 2], [1, 0]]
-    # W * means: [3, 2, 1], [-1, 0, 3]
-    assert [s.tolist() for s in baselines.mean_contribution(WEIGHT, means, 2)] == [[0, 1], [2, 1]]
 
 
 def test_a_known_head_gives_back_its_filters():

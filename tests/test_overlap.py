@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from paperlib.baselines import random_subsets
 from paperlib.filters import membership
 from paperlib.overlap import (
     against_chance,
@@ -18,6 +17,7 @@ from paperlib.overlap import (
     shared_filters,
 )
 from paperlib.published import RESNET20_CSG_SUBSETS, RESNET20_SUBSETS
+from paperlib.rankings import random_subsets
 
 PAIR = membership([torch.tensor([0, 1]), torch.tensor([1, 2])], 4)
 

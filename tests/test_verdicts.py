@@ -51,6 +51,14 @@ def reverse_depth(path):
     table.to_csv(path, index=False)
 
 
+def slow_down(path):
+    """Seconds of our own methods, a thousand times longer."""
+    record = json.loads(path.read_text())
+    for key in ("quick rankings, s", "heads, s"):
+        record[key] = {name: [1000 * s for s in times] for name, times in record[key].items()}
+    path.write_text(json.dumps(record))
+
+
 @pytest.fixture(scope="module")
 def forged(tmp_path_factory):
     """The claims that all notebooks record on forged data."""
@@ -60,6 +68,7 @@ def forged(tmp_path_factory):
     for path in sorted((folder / "data" / "banks").glob("*.safetensors")):
         forge(path, generator)
     reverse_depth(folder / "data" / "selectivity.csv")
+    slow_down(folder / "data" / "better_subsets.json")
     notebooks = [path for path in reproduce.find_notebooks() if "scorecard" not in path.stem]
     before = dict(os.environ)
     os.environ["PAPERLIB_DATA"] = str(folder / "data")
