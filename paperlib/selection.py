@@ -18,6 +18,7 @@ from paperlib.filters import Subsets, check_features, check_k, largest_filters
 
 PATH_STEPS = 40  # strengths of the L1 penalty that are tried, from none in to
 PATH_RANGE = 1000.0  # this many times weaker
+ONE_AT_A_TIME = 20  # filters left, from which on backward selection drops them singly
 SMALLEST = 1e-12  # curvature below which a filter is dead
 
 
@@ -141,7 +142,7 @@ def backward_selection(
 
     loss[c, j] = W[c, j]^2 (h[c, j] + l2) / 2: the rise of the decomposed softmax, to second order,
     when a fitted weight is set to zero (LeCun et al. 1989, "Optimal brain damage").  A round drops
-    a quarter while more than 2 k are left, then one filter; all weights are refitted after it.
+    a quarter while more than 20 are left, then one filter; all weights are refitted after it.
 
     weight: [C, D] and bias: [C] to start from, features: [N, D] float, labels: [N] int64 ->
     C tensors `[k] int64`, the last to leave first.  Raises ValueError on bad shapes, labels or k.
@@ -157,7 +158,7 @@ def backward_selection(
         _, curvature = _derivatives(head, features, labels)
         missed = (weight.square() * (curvature + l2) / 2).gather(1, kept)
         kept = kept.gather(1, largest_filters(missed, left))
-        dropped = max(1, min(left // 4, left - 2 * k))
+        dropped = max(1, min(left // 4, left - ONE_AT_A_TIME))
         left_last.insert(0, kept[:, left - dropped :])
         kept = kept[:, : left - dropped]
     return list(torch.cat([kept, *left_last], dim=1)[:, :k])
