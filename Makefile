@@ -4,6 +4,8 @@ JOBS ?= 2
 DEVICE ?= cpu
 BIN := .venv/bin
 READY := .venv/.ready
+# It runs last, because it reads what the others record
+SCORECARD := notebooks/09_scorecard.ipynb
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test bench lab notebooks lock clean
@@ -38,7 +40,8 @@ lab: $(READY)  ## open JupyterLab on the notebooks
 
 notebooks: $(READY)  ## run the notebooks in place: refresh stored outputs and figures/
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-		--ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+		--ExecutePreprocessor.record_timing=False \
+		$(filter-out $(SCORECARD),$(wildcard notebooks/*.ipynb)) $(SCORECARD)
 
 lock: $(READY)  ## pin the newest versions within pyproject.toml's ranges
 	$(BIN)/pip install --quiet uv

@@ -165,7 +165,7 @@ def extract_statistics(
     model: nn.Module,
     dataset: Dataset | Mapping[str, Dataset],
     *,
-    k_max: int,
+    ks: int | Sequence[int],
     head: str | None = None,
     device: str = "auto",
     batch_size: int = 128,
@@ -176,9 +176,9 @@ def extract_statistics(
 ) -> ClassStatistics:
     """The `class_statistics` of a dataset's features, in memory that does not grow with it.
 
-    Give the train split; `shard_size` images are held at a time. Under torchrun every process
-    takes its share of the images, and all get the sum, which equals that of a single process.
-    Nothing is written, so a killed run starts again. Raises what `extract_features` and
+    Give the train split; `ks` is k_max or a grid of k; `shard_size` images are held at a time.
+    Under torchrun every process takes its share of the images, and all get the sum, which equals
+    that of a single process.  Nothing is written, so a killed run starts again. Raises what `extract_features` and
     `class_statistics` raise, and LostProcessError.
     """
     job = Extraction(
@@ -186,7 +186,7 @@ def extract_statistics(
     )
     shape = (job.final.in_features, job.final.out_features)
     spans = job.spans(_whole_batches(shard_size, batch_size))
-    statistics = class_statistics(torch.zeros(0, shape[0]), torch.zeros(0).long(), shape[1], k_max)
+    statistics = class_statistics(torch.zeros(0, shape[0]), torch.zeros(0).long(), shape[1], ks)
     with processes(job.device, timeout) as group:
         mine = group.share(spans)
         batches = job.rows([b for span in mine if span for b in span.cut(batch_size)])
@@ -198,7 +198,7 @@ def extract_statistics(
                 return 0
             rows, _ = collected(batches, len(span.cut(batch_size)), bar)
             if rows:
-                statistics += class_statistics(rows["features"], rows["labels"], shape[1], k_max)
+                statistics += class_statistics(rows["features"], rows["labels"], shape[1], ks)
             return span.size
 
         with bar, job.running():

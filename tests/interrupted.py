@@ -106,7 +106,7 @@ def group_of_two(folder):
     rank, images = int(os.environ["RANK"]), Images(23)
     with processes(torch.device("cpu"), timeout=60):
         save_features(tiny_model(), images, folder / "shared.safetensors", **SETTINGS)
-        statistics = extract_statistics(tiny_model(), images, k_max=3, **SETTINGS)
+        statistics = extract_statistics(tiny_model(), images, ks=3, **SETTINGS)
         torch.save(vars(statistics), folder / f"statistics{rank}.pt")
         # Shard 3 (images 12 to 15) is the second one of the second process
         images = Images(23, kill_at=13 if rank == 1 else None)

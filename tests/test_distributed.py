@@ -61,7 +61,7 @@ def test_two_processes_make_the_bank_of_one(shared, tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_two_processes_count_the_statistics_of_one(shared, rank):
     bank = extract_features(tiny_model(), Images(23), batch_size=2, device="cpu", progress=False)
-    expected = class_statistics(bank.features, bank.labels, 3, k_max=3)
+    expected = class_statistics(bank.features, bank.labels, 3, ks=3)
     found = ClassStatistics(**torch.load(shared[0] / f"statistics{rank}.pt", weights_only=True))
     assert torch.equal(found.histogram, expected.histogram)
     assert torch.equal(found.images, expected.images)
@@ -137,12 +137,12 @@ def test_one_process_is_a_group_of_one():
 def test_statistics_stream_to_those_of_the_bank():
     images = Images(23)
     bank = extract_features(tiny_model(), images, batch_size=2, device="cpu", progress=False)
-    expected = class_statistics(bank.features, bank.labels, 3, k_max=5)
-    found = extract_statistics(tiny_model(), images, k_max=5, **SETTINGS)
+    expected = class_statistics(bank.features, bank.labels, 3, ks=5)
+    found = extract_statistics(tiny_model(), images, ks=5, **SETTINGS)
     assert torch.equal(found.histogram, expected.histogram)
     assert torch.equal(found.totals, expected.totals)
     with pytest.raises(ValueError, match="k must be a whole number from 1 to 5"):
-        extract_statistics(tiny_model(), images, k_max=6, **SETTINGS)
+        extract_statistics(tiny_model(), images, ks=6, **SETTINGS)
 
 
 def test_each_process_has_its_own_gpu(monkeypatch):
