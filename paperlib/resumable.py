@@ -178,8 +178,8 @@ def extract_statistics(
 
     Give the train split; `ks` is k_max or a grid of k; `shard_size` images are held at a time.
     Under torchrun every process takes its share of the images, and all get the sum, which equals
-    that of a single process.  Nothing is written, so a killed run starts again. Raises what `extract_features` and
-    `class_statistics` raise, and LostProcessError.
+    that of a single process.  Nothing is written, so a killed run starts again.  Raises what
+    `extract_features` and `class_statistics` raise, and LostProcessError.
     """
     job = Extraction(
         model, dataset, head=head, device=device, batch_size=batch_size, workers=workers
