@@ -13,8 +13,10 @@ import torch
 from numba import njit
 from torch import Tensor
 
-PER_THREAD = 2**22  # multiplications or features that repay the start of a thread
-KEEP_MORE = 1.25  # times k_max candidates, at which the next image's threshold is set
+COUNTED_PER_THREAD = 2**19  # features that repay the start of a thread
+MULTIPLIED_PER_THREAD = 2**22  # likewise, multiplications
+RANKED_AT_ONCE = 64  # images, so that their candidates fit the second-level cache
+SLACK = np.float32(0.9)  # of the last images' k_max-th feature: the next ones' threshold
 FEW = 6  # images below which the sparse head goes image by image
 IMAGES, TILE = 32, 16  # of a block in the sparse head: its features fit the second-level cache
 
@@ -39,12 +41,31 @@ def count_images(features: Tensor, labels: Tensor, statistics, scale: float) -> 
     order = np.argsort(y, kind="stable")
     starts = np.searchsorted(y[order], np.arange(num_classes + 1))
     step = np.searchsorted(statistics.ks, np.arange(1, k_max + 1))  # grid step of each rank
-    threads = min(torch.get_num_threads(), 1 + x.size // PER_THREAD)
+    threads = min(torch.get_num_threads(), 1 + x.size // COUNTED_PER_THREAD)
     bounds = np.searchsorted(starts, np.linspace(0, len(y), threads + 1))
     bounds[0], bounds[-1] = 0, num_classes
-    sums = (statistics.histogram, statistics.whole, statistics.fraction, statistics.squares)
+    histogram = statistics.histogram.numpy()
+    sums = (statistics.whole, statistics.fraction, statistics.squares)
     arrays = (tensor.numpy() for tensor in sums)
-    _in_threads(_count_classes, bounds, x, x.view(np.int32), order, starts, step, scale, *arrays)
+    _in_threads(_count_classes, bounds, x, order, starts, step, scale, histogram, *arrays)
+
+
+def _count_classes(first, last, x, order, starts, step, scale, histogram, *sums):
+    """Classes first..last-1, some images at a time: pick candidates, sort them, count."""
+    keys = np.empty((RANKED_AT_ONCE, x.shape[1]), np.int64)
+    share = np.float32(0)  # of an image's total, at which its threshold is first tried
+    for c in range(first, last):
+        at_step = np.zeros_like(histogram[:, c])
+        for start in range(starts[c], starts[c + 1], RANKED_AT_ONCE):
+            images = order[start : min(start + RANKED_AT_ONCE, starts[c + 1])]
+            row_sums = (rows[c] for rows in sums)
+            width = _candidates(
+                images, x, x.view(np.int32), len(step), share, scale, keys, *row_sums
+            )
+            near = keys[: len(images), :width]
+            near.sort(axis=1)  # NumPy's sort uses the vector unit
+            share = _count(images, x, near, step, at_step)
+        histogram[:, c] += at_step.cumsum(axis=0, dtype=np.int32)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
@@ -57,56 +78,60 @@ def _total(x):
 
 
 @njit(cache=True, nogil=True)
-def _count_classes(
-    first, last, features, bits, order, starts, step, scale, histogram, whole, fraction, squares
-):
-    """Classes first..last-1; bits: the features' bit patterns, [N, D] int32."""
-    num_steps, _, num_filters = histogram.shape
-    k_max = len(step)
+def _candidates(images, features, bits, k_max, share, scale, keys, whole, fraction, squares):
+    """Add images of one class to its sums; their strongest filters to `keys`, at least k_max each.
+
+    bits: the features' bit patterns, [N, D] int32.  Returns the most candidates of an image, up
+    to which the others' rows are filled with a key that sorts last.
+    """
+    num_filters = features.shape[1]
     near = np.empty(num_filters + 1, np.int64)  # filters at or above the threshold
-    keys = np.empty(num_filters, np.int64)
-    at_step = np.empty((num_steps, num_filters), np.int32)
-    share = 0.0  # of an image's total, at which its threshold is first tried
-    for c in range(first, last):
-        if starts[c] == starts[c + 1]:
-            continue
-        at_step[:] = 0
-        for n in order[starts[c] : starts[c + 1]]:
-            x = features[n]
-            for j in range(num_filters):
-                value = np.float64(x[j])
-                integer = np.floor(value)
-                whole[c, j] += np.int64(integer)
-                fraction[c, j] += np.int64(np.rint((value - integer) * scale))
-                squares[c, j] += value * value
-            # The last image's share mostly fits; lower the threshold until k_max features reach it
-            threshold = share * _total(x)
-            while True:
-                count = 0
-                for j in range(num_filters):  # without a branch to mispredict
-                    near[count] = j
-                    count += x[j] >= threshold
-                if count >= k_max:
-                    break
-                threshold = 0.8 * threshold if threshold > 1e-30 else -np.inf
-            # One integer orders by larger feature, then lower index: a float32's bits, with the
-            # negative ones turned round and -0.0 made 0.0, are in its order
-            for i in range(count):
-                bit = np.int64(bits[n, near[i]])
-                if bit < 0:
-                    bit = -(bit & 0x7FFFFFFF)
-                keys[i] = (-bit << 32) + near[i]
-            keys[:count].sort()
-            for rank in range(k_max):
-                at_step[step[rank], keys[rank] & 0xFFFFFFFF] += 1
-            if 2 * k_max < num_filters:
-                lowest = x[keys[min(count, int(KEEP_MORE * k_max)) - 1] & 0xFFFFFFFF]
-                share = lowest / max(_total(x), np.float32(1e-30))
+    found = np.empty(len(images), np.int64)
+    for i, n in enumerate(images):
+        x = features[n]
         for j in range(num_filters):
-            so_far = 0
-            for s in range(num_steps):
-                so_far += at_step[s, j]
-                histogram[s, c, j] += so_far
+            value = np.float64(x[j])
+            integer = np.floor(value)
+            whole[j] += np.int64(integer)
+            fraction[j] += np.int64(np.rint((value - integer) * scale))
+            squares[j] += value * value
+        threshold = share * _total(x)
+        while True:  # lower the threshold until k_max features reach it
+            count = 0
+            for j in range(num_filters):  # without a branch to mispredict
+                near[count] = j
+                count += x[j] >= threshold
+            if count >= k_max:
+                break
+            threshold = 0.8 * threshold if threshold > 1e-30 else -np.inf
+        # One integer orders by larger feature, then lower index: a float32's bits, with the
+        # negative ones turned round and -0.0 made 0.0, are in its order
+        for rank in range(count):
+            bit = np.int64(bits[n, near[rank]])
+            if bit < 0:
+                bit = -(bit & 0x7FFFFFFF)
+            keys[i, rank] = (-bit << 32) + near[rank]
+        found[i] = count
+    width = found.max()
+    for i in range(len(images)):
+        keys[i, found[i] : width] = np.iinfo(np.int64).max
+    return width
+
+
+@njit(cache=True, nogil=True)
+def _count(images, features, keys, step, at_step):
+    """Count sorted keys at their rank's grid step; returns the share for the next threshold."""
+    k_max, num_filters = len(step), features.shape[1]
+    for i in range(len(images)):
+        for rank in range(k_max):
+            at_step[step[rank], keys[i, rank] & 0xFFFFFFFF] += 1
+    if 2 * k_max >= num_filters:
+        return np.float32(0)  # most filters are wanted: no threshold is worth its search
+    share = np.float32(0)
+    for i, n in enumerate(images):
+        lowest = features[n, keys[i, k_max - 1] & 0xFFFFFFFF]
+        share += lowest / max(_total(features[n]), np.float32(1e-30))
+    return SLACK * share / np.float32(len(images))
 
 
 def sparse_logits(
@@ -121,12 +146,31 @@ def sparse_logits(
     arrays = (*(tensor.numpy() for tensor in tensors), logits)
     if len(x) < FEW:
         _few_logits(*arrays)
-        return torch.from_numpy(logits)
-    threads = min(torch.get_num_threads(), 1 + len(x) * len(values) // PER_THREAD)
-    blocks = -(-len(x) // IMAGES)
-    bounds = np.linspace(0, blocks, min(threads, blocks) + 1).astype(np.int64)
-    _in_threads(_tiled_logits, bounds, *arrays)
+    else:
+        _in_threads(_many_logits, _blocks(len(x), len(values)), *arrays)
     return torch.from_numpy(logits)
+
+
+def sparse_predictions(
+    x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor
+) -> Tensor:
+    """`[K, N] int64`: the strongest class of K heads at once, ties to the lower class.
+
+    x: [N, D] float32; bias: [K, C]; the K * C rows of the heads follow each other in starts
+    [K * C + 1] int32, columns and values [nnz]; all on the CPU.  No logits are kept.
+    """
+    tensors = (x.detach().contiguous(), starts, columns, values.detach(), bias.detach())
+    classes = np.empty((len(bias), len(x)), np.int64)
+    arrays = (tensor.numpy() for tensor in tensors)
+    _in_threads(_strongest, _blocks(len(x), len(values)), *arrays, classes)
+    return torch.from_numpy(classes)
+
+
+def _blocks(images: int, kept: int) -> np.ndarray:
+    """Bounds between threads, in blocks of IMAGES."""
+    threads = min(torch.get_num_threads(), 1 + images * kept // MULTIPLIED_PER_THREAD)
+    blocks = -(-images // IMAGES)
+    return np.linspace(0, blocks, max(1, min(threads, blocks)) + 1).astype(np.int64)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
@@ -141,38 +185,74 @@ def _few_logits(x, starts, columns, values, bias, logits):
             logits[n, c] = total + bias[c]
 
 
+@njit(cache=True, nogil=True)
+def _transpose(x, xt):
+    """A block's features as [D, IMAGES], eight at a time; a short block leaves old columns."""
+    num_filters = x.shape[1]
+    whole = num_filters - num_filters % 8
+    for j in range(0, whole, 8):
+        for n in range(len(x)):
+            row = x[n, j : j + 8]
+            xt[j, n], xt[j + 1, n], xt[j + 2, n], xt[j + 3, n] = row[0], row[1], row[2], row[3]
+            xt[j + 4, n], xt[j + 5, n], xt[j + 6, n], xt[j + 7, n] = row[4], row[5], row[6], row[7]
+    for j in range(whole, num_filters):
+        for n in range(len(x)):
+            xt[j, n] = x[n, j]
+
+
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _tiled_logits(first, last, x, starts, columns, values, bias, logits):
-    """Blocks first..last-1 of IMAGES rows: each weight is read once for all images of a block."""
-    num_classes, num_filters = len(bias), x.shape[1]
-    xt = np.zeros((num_filters, IMAGES), np.float32)  # the block's features, transposed
-    tile = np.empty((TILE, IMAGES), np.float32)  # its logits, [class, image]
-    for start in range(first * IMAGES, last * IMAGES, IMAGES):
-        size = min(IMAGES, len(x) - start)
-        for j0 in range(0, num_filters, TILE):
-            for n in range(size):
-                for j in range(j0, min(j0 + TILE, num_filters)):
-                    xt[j, n] = x[start + n, j]
+def _class_logits(xt, start, end, columns, values, bias, total):
+    """One class's logits of a block, `[IMAGES]`: each weight is read once for all its images."""
+    total[:] = bias
+    i, end = np.uint64(start), np.uint64(end)
+    while i + np.uint64(4) <= end:  # four weights for one load and store of the sums
+        j = columns[i : i + np.uint64(4)]
+        w = values[i : i + np.uint64(4)]
+        a, b, c, d = np.uint32(j[0]), np.uint32(j[1]), np.uint32(j[2]), np.uint32(j[3])
+        for n in range(IMAGES):
+            total[n] += w[0] * xt[a, n] + w[1] * xt[b, n] + w[2] * xt[c, n] + w[3] * xt[d, n]
+        i += np.uint64(4)
+    while i < end:
+        a = np.uint32(columns[i])
+        for n in range(IMAGES):
+            total[n] += values[i] * xt[a, n]
+        i += np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def _many_logits(first, last, x, starts, columns, values, bias, logits):
+    """Blocks first..last-1 of IMAGES rows."""
+    num_classes = len(bias)
+    xt = np.zeros((x.shape[1], IMAGES), np.float32)
+    tile = np.empty((TILE, IMAGES), np.float32)  # logits of some classes, [class, image]
+    for n0 in range(first * IMAGES, last * IMAGES, IMAGES):
+        size = min(IMAGES, len(x) - n0)
+        _transpose(x[n0 : n0 + size], xt)
         for c0 in range(0, num_classes, TILE):
             classes = min(TILE, num_classes - c0)
             for k in range(classes):
-                total = tile[k]
-                total[:] = bias[c0 + k]
-                i, end = np.uint64(starts[c0 + k]), np.uint64(starts[c0 + k + 1])
-                while i + np.uint64(4) <= end:  # four weights for one load and store of the sums
-                    j = columns[i : i + np.uint64(4)]
-                    w = values[i : i + np.uint64(4)]
-                    a, b, c, d = np.uint32(j[0]), np.uint32(j[1]), np.uint32(j[2]), np.uint32(j[3])
-                    for n in range(IMAGES):
-                        total[n] += (
-                            w[0] * xt[a, n] + w[1] * xt[b, n] + w[2] * xt[c, n] + w[3] * xt[d, n]
-                        )
-                    i += np.uint64(4)
-                while i < end:
-                    a = np.uint32(columns[i])
-                    for n in range(IMAGES):
-                        total[n] += values[i] * xt[a, n]
-                    i += np.uint64(1)
+                c = c0 + k
+                _class_logits(xt, starts[c], starts[c + 1], columns, values, bias[c], tile[k])
             for n in range(size):
                 for k in range(classes):
-                    logits[start + n, c0 + k] = tile[k, n]
+                    logits[n0 + n, c0 + k] = tile[k, n]
+
+
+@njit(cache=True, nogil=True)
+def _strongest(first, last, x, starts, columns, values, bias, classes):
+    """Blocks first..last-1 of IMAGES rows, for every head: the largest logit so far, and whose."""
+    xt = np.zeros((x.shape[1], IMAGES), np.float32)
+    logit, largest = np.empty(IMAGES, np.float32), np.empty(IMAGES, np.float32)
+    who = np.empty(IMAGES, np.int64)
+    for n0 in range(first * IMAGES, last * IMAGES, IMAGES):
+        size = min(IMAGES, len(x) - n0)
+        _transpose(x[n0 : n0 + size], xt)
+        for k in range(len(bias)):
+            largest[:] = -np.inf
+            for c in range(bias.shape[1]):
+                row = k * bias.shape[1] + c
+                _class_logits(xt, starts[row], starts[row + 1], columns, values, bias[k, c], logit)
+                for n in range(IMAGES):
+                    who[n] = c if logit[n] > largest[n] else who[n]
+                    largest[n] = max(largest[n], logit[n])
+            classes[k, n0 : n0 + size] = who[:size]

@@ -1,6 +1,6 @@
 """The decomposed head, in which each class reads only its own filters, and ways to mend it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -15,7 +15,6 @@ from paperlib.filters import Subsets, check_features, membership
 SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
-FLOAT32_CPU = (torch.float32, torch.device("cpu"))
 ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
 
@@ -54,21 +53,38 @@ class DecomposedHead(nn.Module):
         dense = self.values.new_zeros(self.num_classes * self.num_filters)
         return dense.scatter(0, position, self.values).view(self.num_classes, -1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        values, bias = self.values, self.bias
-        if self.sparse and not torch.compiler.is_compiling():
-            needs_grad = x.requires_grad or values.requires_grad or bias.requires_grad
-            kinds = {(t.dtype, t.device) for t in (x, values, bias)}
-            fits = x.ndim == 2 and x.shape[1] == self.num_filters and kinds == {FLOAT32_CPU}
-            if fits and not (needs_grad and torch.is_grad_enabled()):
-                from paperlib.compiled import sparse_logits  # only here: numba is slow to import
+    def reads_only_kept(self, x: Tensor) -> bool:
+        """Whether `forward(x)` takes the compiled sparse product."""
+        if not self.sparse or torch.compiler.is_compiling():
+            return False
+        values = self.values
+        learns = torch.is_grad_enabled() and (
+            x.requires_grad or values.requires_grad or self.bias.requires_grad
+        )
+        float32_on_cpu = x.is_cpu and values.is_cpu and x.dtype == values.dtype == torch.float32
+        return float32_on_cpu and not learns and x.ndim == 2 and x.shape[1] == self.num_filters
 
-                return sparse_logits(x, self.starts, self.columns, values, bias)
-        return F.linear(x, self.weight, bias)
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reads_only_kept(x):
+            from paperlib.compiled import sparse_logits  # only here: numba is slow to import
+
+            return sparse_logits(x, self.starts, self.columns, self.values, self.bias)
+        return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         kept = len(self.values) / self.num_classes
         return f"filters={self.num_filters}, classes={self.num_classes}, mean kept={kept:g}"
+
+
+def _sparse_predictions(heads: Sequence[DecomposedHead], x: Tensor) -> Tensor:
+    from paperlib.compiled import sparse_predictions  # only here: numba is slow to import
+
+    sizes = torch.cat([head.starts.diff() for head in heads])
+    starts = F.pad(sizes.cumsum(dim=0), (1, 0)).int()
+    columns = torch.cat([head.columns for head in heads])
+    values = torch.cat([head.values for head in heads])
+    bias = torch.stack([head.bias for head in heads])
+    return sparse_predictions(x, starts, columns, values, bias)
 
 
 @torch.no_grad()
@@ -83,11 +99,15 @@ def correct_by_k(
     check_features(features, labels, len(weight))
     heads = [DecomposedHead(weight, bias, chosen) for chosen in subsets.values()]
     correct = torch.empty(len(heads), len(labels), dtype=torch.bool, device=features.device)
+    sparse = [i for i, head in enumerate(heads) if head.reads_only_kept(features)]
+    if sparse:
+        correct[sparse] = _sparse_predictions([heads[i] for i in sparse], features) == labels
+    dense = [i for i in range(len(heads)) if i not in sparse]
     rows = max(1, LOGITS_AT_ONCE // len(weight))
     batches = zip(features.split(rows), labels.split(rows), correct.split(rows, 1), strict=True)
-    for x, y, hits in batches:
-        for head, row in zip(heads, hits, strict=True):
-            torch.eq(head(x).argmax(dim=1), y, out=row)
+    for x, y, hits in batches if dense else ():
+        for i in dense:
+            torch.eq(heads[i](x).argmax(dim=1), y, out=hits[i])
     return correct
 
 

@@ -218,6 +218,34 @@ def test_all_filters_of_a_large_head_give_the_dense_head_exactly():
         assert torch.equal(head(x), nn.functional.linear(x, head.weight, head.bias))
 
 
+@pytest.mark.parametrize("images", [0, 1, 33, 150])
+def test_a_sweep_of_large_heads_equals_head_by_head(images):
+    """k = 5 and 40 skip what is cut, k = 300 does not; two equal classes tie to the lower."""
+    head, x = large_head(512)
+    weight, bias = head.weight.detach(), head.bias.detach()
+    weight[9], bias[9] = weight[4], bias[4] + 20
+    bias[4] += 20
+    order = weight.argsort(dim=1)
+    order[9] = order[4]
+    subsets = {k: list(order[:, :k]) for k in (5, 40, 300)}
+    with torch.no_grad():
+        each = [DecomposedHead(weight, bias, s)(x[:images]).argmax(dim=1) for s in subsets.values()]
+    if images:
+        assert (torch.stack(each) == 4).any() and not (torch.stack(each) == 9).any()
+    for labels in (torch.full((images,), 4), torch.arange(images)):
+        rows = correct_by_k(x[:images], labels, weight, bias, subsets)
+        assert torch.equal(rows, torch.stack(each) == labels)
+
+
+@pytest.mark.parametrize("trained", ["values", "bias"])
+def test_a_head_trains_whichever_parameter_is_thawed(trained):
+    head, x = large_head(5)
+    head.requires_grad_(False)
+    getattr(head, trained).requires_grad_(True)
+    head(x).sum().backward()
+    assert getattr(head, trained).grad is not None
+
+
 def test_a_sweep_goes_through_the_images_in_parts(monkeypatch):
     x, weight, bias = random_problem()
     labels = (x @ weight.T).argmax(dim=1)
