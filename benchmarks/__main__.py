@@ -10,7 +10,12 @@ from benchmarks import extraction, heads, ranking
 from benchmarks.measure import machine
 
 FOLDER = Path(__file__).parent
+README, START, END = FOLDER.parent / "README.md", "<!-- benchmarks -->", "<!-- /benchmarks -->"
 UNITS = {"peak_mb": "MB at peak", "images per second": "images/s"}
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def table(result: dict) -> str:
@@ -27,12 +32,21 @@ def table(result: dict) -> str:
     for row in result["rows"]:
         named = {"benchmark", "against", "ratio", "must", "goal", "seconds"}
         extra = {UNITS.get(key, key): value for key, value in row.items() if key not in named}
-        also = ", ".join(f"{value:.3g} {key}" for key, value in extra.items() if value is not None)
+        also = ", ".join(f"{_number(x)} {key}" for key, x in extra.items() if x is not None)
         aims = (f"{row[aim]:g}" if row[aim] else "" for aim in ("must", "goal"))
         ratio, seconds = f"**{row['ratio']:.1f}**", f"{row['seconds']:.2g}"
         cells = (row["benchmark"], row["against"], ratio, *aims, seconds, also)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def publish() -> None:
+    """Write the tables of all stored results into the README, between its marks."""
+    runs = sorted((FOLDER / "results").glob("*.json"))
+    tables = [table(json.loads(path.read_text())) for path in runs]
+    before, _, rest = README.read_text().partition(START)
+    after = rest.partition(END)[2]
+    README.write_text("\n".join([before + START, *tables]) + END + after)
 
 
 def main() -> None:
@@ -57,10 +71,7 @@ def main() -> None:
     if out:
         out.write_text(json.dumps(result, indent=1) + "\n")
     if not arguments.quick:
-        runs = sorted((FOLDER / "results").glob("*.json"))
-        tables = [table(json.loads(path.read_text())) for path in runs]
-        intro = (FOLDER / "README.md").read_text().partition("<!-- results -->")[0]
-        (FOLDER / "README.md").write_text("\n".join([f"{intro}<!-- results -->", *tables]))
+        publish()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """What notebook 11 quotes and is too slow to repeat there; writes `data/better_subsets*`.
 
     pip install -e '.[peer]'
-    python benchmarks/better_subsets.py peer rankings crossvalidation refits scale
+    python benchmarks/better_subsets.py peer rankings crossvalidation scale
 
-Half an hour on one thread, `scale` on two.  Only `refits` looks at test images, and it chooses
-nothing.
+A quarter of an hour on one thread, `scale` on two.  No test image is looked at.
 """
 
 import argparse
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from paperlib.bank import FeatureBank
@@ -36,16 +36,14 @@ from paperlib.comparison import (
 from paperlib.decomposition import softmax_refit
 from paperlib.features import load_bank
 from paperlib.paths import data_folder
-from paperlib.rankings import contrast, random_subsets
-from paperlib.statistics import Interval, mean_interval
+from paperlib.rankings import contrast
 from paperlib.tiers import TIERS
 
 NETWORKS = TIERS["embedded"]
 KS = (1, 2, 3, 5, 10)
 FOLDS = 5
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # of the refit's l2 penalty
-SEARCHES = ("forward selection", "backward selection")  # slow, but not too slow for every fold
-PARTS = ("peer", "rankings", "crossvalidation", "refits", "scale")
+PARTS = ("peer", "rankings", "crossvalidation", "scale")
 PEER = {"max_lr": 0.1, "nepochs": 2000, "alpha": 0.99, "k": 100, "epsilon": 1e-3, "lookbehind": 3}
 
 
@@ -53,11 +51,6 @@ def sample(bank: FeatureBank, rows: Tensor | None = None) -> Sample:
     """The images of a bank (or some of them) with the bank's head."""
     chosen = slice(None) if rows is None else rows
     return Sample(bank.features[chosen], bank.labels[chosen], *bank.head)
-
-
-def correct(head: Callable[[Tensor], Tensor], bank: FeatureBank) -> Tensor:
-    """`[N] float64`: 100 for each image that a head classifies correctly, else 0."""
-    return 100 * (head(bank.features).argmax(dim=1) == bank.labels).double()
 
 
 def timed(function: Callable, repeats: int = 1) -> tuple[object, float]:
@@ -112,15 +105,16 @@ def folds(labels: Tensor) -> Tensor:
     return fold
 
 
-def cross_validate(train: dict[str, FeatureBank], candidates: dict) -> pd.DataFrame:
-    """Ranking, strength and k against accuracy and log loss on held-out train images."""
+def cross_validate(train: dict[str, FeatureBank]) -> pd.DataFrame:
+    """Quick ranking, strength and k against accuracy and log loss on held-out train images."""
     rows = []
     for network, bank in train.items():
         fold = folds(bank.labels)
         for held_out in range(FOLDS):
             inner, outer = sample(bank, fold != held_out), sample(bank, fold == held_out)
-            for name, k in product(candidates, (3, 5)):
-                subsets = candidates[name](inner, k)
+            chosen = {name: subsets_by_k(name, inner, (3, 5)) for name in QUICK_RANKINGS}
+            for name, k in product(chosen, (3, 5)):
+                subsets = chosen[name][k]
                 for l2 in STRENGTHS:
                     head = softmax_refit(*inner[2:], subsets, inner.features, inner.labels, l2=l2)
                     logits = head(outer.features).double()
@@ -131,38 +125,6 @@ def cross_validate(train: dict[str, FeatureBank], candidates: dict) -> pd.DataFr
         print(f"cross-validated on {network}", flush=True)
     columns = ["network", "fold", "ranking", "k", "l2", "correct", "images", "log loss"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def random_refits(
-    train: dict[str, FeatureBank], test: dict[str, FeatureBank], k: int, draws: int = 3
-) -> Interval:
-    """Test accuracy of refitted random subsets, mean of the draws and networks."""
-    right = []
-    for i, (network, bank) in enumerate(train.items()):
-        for draw in range(draws):
-            shape = bank.head.weight.shape
-            (subsets,) = random_subsets(*shape, k, draws=1, seed=100 * draw + i)
-            right.append(correct(HEADS["softmax refit"](sample(bank), subsets), test[network]))
-    return mean_interval(torch.stack(right).mean(dim=0))
-
-
-def refits(
-    train: dict[str, FeatureBank], test: dict[str, FeatureBank], slow: pd.DataFrame
-) -> pd.DataFrame:
-    """Test accuracy of every ranking with the softmax refit, mean of the networks, by k."""
-    rows = [("random", k, *random_refits(train, test, k)) for k in KS]
-    for name in QUICK_RANKINGS | SLOW_RANKINGS:
-        by_network = {
-            network: subsets_by_k(name, sample(bank), KS, slow[slow["network"] == network])
-            for network, bank in train.items()
-        }
-        for k in KS:
-            right = [
-                correct(HEADS["softmax refit"](sample(train[n]), subsets[k]), test[n])
-                for n, subsets in by_network.items()
-            ]
-            rows.append((name, k, *mean_interval(torch.stack(right).mean(dim=0))))
-    return pd.DataFrame(rows, columns=["ranking", "k", "value", "low", "high"])
 
 
 class Batches:
@@ -276,10 +238,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=PARTS, help="what to do, in this order")
     path = data_folder() / "better_subsets.json"
     record = json.loads(path.read_text()) if path.exists() else {}
-    banks = {network: load_bank(network) for network in NETWORKS}
-    train = {network: bank.split("train") for network, bank in banks.items()}
+    train = {network: load_bank(network).split("train") for network in NETWORKS}
     for part in parser.parse_args().parts:
         torch.set_num_threads(2 if part == "scale" else 1)
+        threadpool_limits(1, user_api="blas")  # idle threads of NumPy count as processor time
         if part == "scale":
             record["scale"] = scale()
         elif part == "peer":  # and what it is compared with, in the same run
@@ -290,12 +252,7 @@ def main() -> None:
             table, record["slow rankings, s"] = slow_rankings(train)
             write(table, "rankings")
         elif part == "crossvalidation":
-            searches = {name: SLOW_RANKINGS[name] for name in SEARCHES}
-            write(cross_validate(train, QUICK_RANKINGS | searches), "crossvalidation")
-        elif part == "refits":
-            slow = pd.read_csv(data_folder() / "better_subsets_rankings.csv")
-            test = {network: bank.split("test") for network, bank in banks.items()}
-            write(refits(train, test, slow), "refits")
+            write(cross_validate(train), "crossvalidation")
         path.write_text(json.dumps(record, indent=1) + "\n")
 
 

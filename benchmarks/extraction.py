@@ -30,7 +30,7 @@ def run(device: str, quick: bool) -> Iterator[dict]:
     """One row per network, random weights; the features must agree to 1e-4 of the largest."""
     torch.manual_seed(0)
     options = {"batch_size": 128, "device": device, "workers": 0, "progress": False}
-    networks = {"ResNet-20": (CifarResNet(20), 32, 64 if quick else 1024)}
+    networks = {"ResNet-20": (CifarResNet(20), 32, 64 if quick else 4096)}
     if not quick:
         networks["ResNet-50"] = (torchvision.models.resnet50(), 224, 32)
     for name, (model, size, count) in networks.items():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paperlib.filters import ClassStatistics, Subsets, check_k, largest_filters, rank_filters
+from paperlib.filters import ClassStatistics, Subsets, largest_filters, rank_filters
 
 
 class FilterRow(NamedTuple):
@@ -29,12 +29,11 @@ def subsets_with_dense_rows(statistics: ClassStatistics, k: int) -> Subsets:
     """Influential filters I_c(k) of the classes with images, and all D filters for the others.
 
     A class without images keeps its dense row in the decomposed head, since nothing is known of
-    its filters.  Returns C tensors `[k]` or `[D] int64`.  Raises ValueError for k outside the
-    range counted.
+    its filters.  Returns C tensors `[k]` or `[D] int64`.  Raises ValueError for a k that was
+    not counted.
     """
-    check_k(k, statistics.k_max)
     totals = statistics.totals
-    ranked = rank_filters(statistics.histogram[k - 1], totals, k)
+    ranked = rank_filters(statistics.counts(k), totals, k)
     everything = torch.arange(totals.shape[1], device=totals.device)
     seen = (statistics.images > 0).tolist()
     return [
@@ -70,15 +69,14 @@ def class_card(
 ) -> list[FilterRow]:
     """The filters of class c in the order of its subset, with what the card says of each.
 
-    weight: [C, D] float; statistics counted up to k at least.  Raises ValueError for a class that
-    does not exist, or k outside the range counted.
+    weight: [C, D] float; Raises ValueError for a class that does not exist, or a k that was not
+    counted.
     """
     num_classes = len(subsets)
     if not 0 <= c < num_classes:
         raise ValueError(f"class must lie in 0..{num_classes - 1}, not {c}")
-    check_k(k, statistics.k_max)
     means = statistics.means
-    named_by = statistics.histogram[k - 1, c] / statistics.images[c].clamp(min=1)
+    named_by = statistics.counts(k)[c] / statistics.images[c].clamp(min=1)
     shares = logit_shares(weight[c : c + 1], means[c : c + 1])[0]
     served = torch.bincount(torch.cat([filters.cpu() for filters in subsets]))
     return [

@@ -63,7 +63,7 @@ def multiply_accumulates(model: nn.Module, image_shape: tuple[int, ...]) -> int:
 def head_implementations(
     weight: Tensor, bias: Tensor, subsets: Subsets
 ) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Five ways to compute logits `[N, C]` from features `[N, D] float32`, on the CPU.
+    """Six ways to compute logits `[N, C]` from features `[N, D] float32`, on the CPU.
 
     "dense" is the full nn.Linear and does the most work; the others give the logits of
     `DecomposedHead(weight, bias, subsets)`.  "gather" is how the paper's authors compute them.
@@ -94,6 +94,7 @@ def head_implementations(
                 + column
             ).T
         ),
+        "this package": DecomposedHead(weight, bias, subsets).requires_grad_(False),
     }
 
 

@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -16,6 +19,7 @@ SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 af
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
 ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
+HISTORY = 30  # gradients that L-BFGS remembers
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
 
 
@@ -46,12 +50,16 @@ class DecomposedHead(nn.Module):
         self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
 
     @property
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Class and filter of every kept weight, both `[kept] int64`, in the order of `values`."""
+        classes = torch.arange(self.num_classes, device=self.starts.device)
+        return classes.repeat_interleave(self.starts.diff()), self.columns.long()
+
+    @property
     def weight(self) -> Tensor:
         """The weights as a dense `[C, D]` matrix, zero outside each class's subset."""
-        classes = torch.arange(self.num_classes, device=self.starts.device)
-        position = classes.repeat_interleave(self.starts.diff()) * self.num_filters + self.columns
-        dense = self.values.new_zeros(self.num_classes * self.num_filters)
-        return dense.scatter(0, position, self.values).view(self.num_classes, -1)
+        dense = self.values.new_zeros(self.num_classes, self.num_filters)
+        return dense.index_put(self.kept, self.values)
 
     def reads_only_kept(self, x: Tensor) -> bool:
         """Whether `forward(x)` takes the compiled sparse product."""
@@ -187,34 +195,36 @@ def softmax_refit(
     """
     check_features(features, labels, len(weight))
     head = DecomposedHead(weight.double(), bias.double(), subsets)
-    exact = torch.float64 if features.numel() < SMALL_PROBLEM else features.dtype
+    exact = torch.float64 if features.numel() < SMALL_PROBLEM else torch.float32
     mean = features.mean(dim=0, dtype=torch.float64)
-    x = features.to(exact) - mean.to(exact)  # centred, it takes half as many iterations
-    blocks = list(zip(x.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True))
-    head.bias.data += head.weight.detach() @ mean
-    optimizer = torch.optim.LBFGS(
-        head.parameters(),
-        max_iter=max_iterations,
-        tolerance_grad=1e-6,
-        tolerance_change=1e-9,
-        line_search_fn="strong_wolfe",
-    )
+    used = head.columns.unique()  # the filters that some class reads
+    # Centred, it takes half as many iterations; as [filter, image], softmax is twice as fast
+    rows = zip(features.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True)
+    blocks = [((x[:, used].to(exact) - mean[used].to(exact)).T.contiguous(), y) for x, y in rows]
+    head.requires_grad_(False).bias.data += head.weight @ mean
+    kept = head.kept
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
+    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        vector_to_parameters(torch.from_numpy(flat).to(weight.device), head.parameters())
+        w, b = head.weight[:, used].to(exact), head.bias.to(exact)[:, None]
         loss = l2 / 2 * head.values.square().sum()
-        loss.backward()
+        by_weight, by_bias = torch.zeros_like(head.weight), torch.zeros_like(head.bias)
         for x, y in blocks:
-            logits = F.linear(x, head.weight.to(exact), head.bias.to(exact))
-            block = F.cross_entropy(logits.double(), y, reduction="sum") / len(labels)
-            block.backward()
-            loss = loss.detach() + block.detach()
-        return loss
+            log_p = torch.addmm(b, w, x).log_softmax(dim=0)  # [C, n]
+            loss -= log_p.gather(0, y[None]).sum(dtype=torch.float64) / len(labels)
+            error = log_p.exp_().scatter_add_(0, y[None], -x.new_ones(1, len(y)))  # p - [y = c]
+            by_weight[:, used] += error @ x.T
+            by_bias += error.sum(dim=1)
+        by_values = by_weight[kept] / len(labels) + l2 * head.values
+        return loss.item(), torch.cat([by_values, by_bias / len(labels)]).cpu().numpy()
 
+    start = parameters_to_vector(head.parameters()).cpu().numpy()
+    options = {"maxiter": max_iterations, "gtol": 1e-6, "ftol": 1e-12, "maxcor": HISTORY}
     with _threads_for(features.numel()):
-        optimizer.step(closure)
-    head.bias.data -= head.weight.detach() @ mean
-    return head.to(weight.dtype).requires_grad_(False)
+        found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    vector_to_parameters(torch.from_numpy(found.x).to(weight.device), head.parameters())
+    head.bias.data -= head.weight @ mean
+    return head.to(weight.dtype)
 
 
 def finetune_network(
@@ -234,7 +244,7 @@ def finetune_network(
 
     `dataset` yields (image, label); `head_name` names the final layer, which the copy holds as a
     `DecomposedHead`.  Batch statistics stay frozen: a short run at a small rate would only blur
-    them.  Returns the copy in eval mode.  Raises ValueError for a rate or epochs below zero.
+    them.  Returns the copy in eval mode.  Raises ValueError for epochs below 1 or no rate.
     Source: the paper's fine-tuning, arXiv 2112.07719.
     """
     if epochs < 1 or learning_rate <= 0:

@@ -175,6 +175,13 @@ class ClassStatistics:
         """The largest k that was counted."""
         return self.ks[-1]
 
+    def counts(self, k: int) -> Tensor:
+        """H_k, `[C, D] int32`.  Raises ValueError for a k that was not counted."""
+        check_k(k, self.k_max)
+        if k not in self.ks:
+            raise ValueError(f"k = {k} was not counted; choose from {self.ks}")
+        return self.histogram[self.ks.index(k)]
+
     @property
     def totals(self) -> Tensor:
         """Sum of each feature over the images of each class, `[C, D] float64`."""
@@ -249,10 +256,7 @@ def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
         raise ValueError(f"classes without images have no influential filters: {empty}")
     if isinstance(k, float):
         return _filters_for_share(statistics.totals, k)
-    check_k(k, statistics.k_max)
-    if k not in statistics.ks:
-        raise ValueError(f"k = {k} was not counted; choose from {statistics.ks}")
-    counts = statistics.histogram[statistics.ks.index(k)]
+    counts = statistics.counts(k)
     rows = max(1, RANKED_AT_ONCE // counts.shape[1])
     parts = (t.split(rows) for t in (counts, statistics.whole, statistics.fraction))
     subsets: Subsets = []

@@ -163,10 +163,10 @@ def decisions_by_dimension(
     *,
     ranks: Sequence[int] | None = None,
 ) -> Tensor:
-    """`[R + 1, N] int64`: the class picked from features projected on the first r directions.
+    """`[len(ranks), N] int64`: the class picked from features projected on the first r directions.
 
-    x' = m + V_r V_r^T (x - m), logits = x' W^T + b, for r = 0..R, or for the r in `ranks` alone
-    (rising); r = 0 is one constant decision.
+    x' = m + V_r V_r^T (x - m), logits = x' W^T + b, for r in `ranks` (rising; 0..R
+    if None); r = 0 is one constant decision.
 
     features: [N, D] float32, weight: [C, D], bias: [C], directions: [D, R] orthonormal columns,
     centre: [D].  In float64, each r adding its directions to the logits of the last.

@@ -49,6 +49,8 @@ class BasicBlock(nn.Module):
 
     def shortcut(self, x: Tensor) -> Tensor:
         """Every `stride`-th pixel, with zero channels added in equal halves on both sides."""
+        if not self.new_channels:
+            return x
         x = x[:, :, :: self.stride, :: self.stride]
         before = self.new_channels // 2
         return F.pad(x, (0, 0, 0, 0, before, self.new_channels - before))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from paperlib.claims import scorecard, summary
 from paperlib.paths import NOTEBOOKS, ROOT
-from paperlib.tiers import TIER_PARAMETERS, TIERS
+from paperlib.tiers import CIFAR_ONLY, TIER_PARAMETERS, TIERS
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
         given = {name: _value(text) for name, text in arguments.parameter}
+        if data := given.get("data"):  # the notebooks run in a folder of their own
+            given["data"] = str(Path(data).expanduser().resolve())
         notebooks = find_notebooks(arguments.notebooks)
+        if arguments.tier == "imagenet" and not arguments.notebooks:
+            notebooks = [path for path in notebooks if not path.name.startswith(CIFAR_ONLY)]
         defaults = TIER_PARAMETERS.get(arguments.tier, {})
         if networks := given.get("networks"):  # what is drawn must be among what is loaded
             defaults = defaults | {"network": networks[0]}

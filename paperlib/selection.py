@@ -8,7 +8,6 @@ import warnings
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression, orthogonal_mp_gram
 from sklearn.svm import l1_min_c
 from torch import Tensor
@@ -18,7 +17,7 @@ from paperlib.filters import Subsets, check_features, check_k, largest_filters
 
 PATH_STEPS = 40  # strengths of the L1 penalty that are tried, from none in to
 PATH_RANGE = 1000.0  # this many times weaker
-ONE_AT_A_TIME = 20  # filters left, from which on backward selection drops them singly
+STEPS = 10  # of L-BFGS between the rounds of backward selection
 SMALLEST = 1e-12  # curvature below which a filter is dead
 
 
@@ -32,8 +31,8 @@ def _standardised(features: Tensor) -> Tensor:
 def l1_logistic(features: Tensor, labels: Tensor, num_classes: int, k: int) -> Subsets:
     """The k filters that enter the class's L1-penalised logistic regression first.
 
-    min over (w, b) of |w|_1 + strength * sum_n log(1 + exp(-s_n (w z_n + b))), s_n = +-1 for
-    y_n = c or not, z standardised; ties in entry by the larger |w|, then by the lower index.
+    min over (w, b) of |w|_1 + |b| + strength * sum_n log(1 + exp(-s_n (w z_n + b))), s_n = +-1
+    for y_n = c or not, z standardised; ties in entry by the larger |w|, then by the lower index.
 
     features: [N, D] float, labels: [N] int64.  Raises ValueError on bad shapes, labels or k.
     """
@@ -85,25 +84,19 @@ def _derivatives(head: DecomposedHead, features: Tensor, labels: Tensor) -> tupl
     h[c, j] = mean_n p_nc (1 - p_nc) (x_nj - m_cj)^2, m_cj the mean of x_j under these weights:
     the bias moves along
     """
-    shape = (head.num_classes, head.num_filters)
-    gradient, first, second = (features.new_zeros(shape, dtype=torch.float64) for _ in range(3))
-    total = features.new_zeros(head.num_classes, 1, dtype=torch.float64)
+    weight, bias = head.weight.double(), head.bias.double()[:, None]
+    gradient, first, second = (torch.zeros_like(weight) for _ in range(3))
+    total = torch.zeros_like(bias)
     rows = zip(features.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True)
     for x, y in ((x.double(), y) for x, y in rows):
-        p = head(x).softmax(dim=1)  # [n, C]
-        gradient += (p - F.one_hot(y, head.num_classes)).T @ x
-        v = (p * (1 - p)).T  # [C, n]
+        p = torch.addmm(bias, weight, x.T).softmax(dim=0)  # [C, n]
+        v = p * (1 - p)
         total += v.sum(dim=1, keepdim=True)
         first += v @ x
         second += v @ x.square()
+        gradient += p.scatter_add_(0, y[None], -x.new_ones(1, len(y))) @ x
     curvature = second - first.square() / total.clamp(min=SMALLEST)
     return gradient / len(features), curvature / len(features)
-
-
-def _refit(
-    weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor, labels: Tensor, l2: float
-) -> DecomposedHead:
-    return softmax_refit(weight.double(), bias.double(), subsets, features, labels, l2=l2)
 
 
 @torch.no_grad()
@@ -120,12 +113,11 @@ def forward_selection(
     """
     check_features(features, labels, num_classes)
     check_k(k, features.shape[1])
-    shape = (num_classes, features.shape[1])
     chosen = torch.empty(num_classes, 0, dtype=torch.int64)
-    weight, bias = torch.zeros(shape, dtype=torch.float64), torch.zeros(num_classes).double()
+    weight = torch.zeros(num_classes, features.shape[1], dtype=torch.float64)
+    bias = torch.zeros(num_classes, dtype=torch.float64)
     for _ in range(k):
-        with torch.enable_grad():
-            head = _refit(weight, bias, list(chosen), features, labels, l2)
+        head = softmax_refit(weight, bias, list(chosen), features, labels, l2=l2)
         weight, bias = head.weight, head.bias
         gradient, curvature = _derivatives(head, features, labels)
         gain = gradient.square() / (2 * (curvature + l2))
@@ -138,11 +130,11 @@ def forward_selection(
 def backward_selection(
     weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, k: int, *, l2: float = 1e-3
 ) -> Subsets:
-    """Start from all filters; each round every class drops those that it would miss the least.
+    """Start from the full head; each round every class drops the half that it misses the least.
 
     loss[c, j] = W[c, j]^2 (h[c, j] + l2) / 2: the rise of the decomposed softmax, to second order,
-    when a fitted weight is set to zero (LeCun et al. 1989, "Optimal brain damage").  A round drops
-    a quarter while more than 20 are left, then one filter; all weights are refitted after it.
+    when a fitted weight is set to zero (LeCun et al. 1989, "Optimal brain damage").  After a round
+    the weights that are left take a few steps of a refit.
 
     weight: [C, D] and bias: [C] to start from, features: [N, D] float, labels: [N] int64 ->
     C tensors `[k] int64`, the last to leave first.  Raises ValueError on bad shapes, labels or k.
@@ -151,14 +143,13 @@ def backward_selection(
     check_k(k, features.shape[1])
     kept = torch.arange(features.shape[1]).repeat(len(weight), 1)  # [C, left], any order
     left_last: list[Tensor] = []
+    head = DecomposedHead(weight.double(), bias.double(), list(kept))
     while (left := kept.shape[1]) > 1:
-        with torch.enable_grad():
-            head = _refit(weight, bias, list(kept), features, labels, l2)
-        weight, bias = head.weight, head.bias
+        if left_last:  # the full head is fitted already
+            options = {"l2": l2, "max_iterations": STEPS}
+            head = softmax_refit(head.weight, head.bias, list(kept), features, labels, **options)
         _, curvature = _derivatives(head, features, labels)
-        missed = (weight.square() * (curvature + l2) / 2).gather(1, kept)
-        kept = kept.gather(1, largest_filters(missed, left))
-        dropped = max(1, min(left // 4, left - ONE_AT_A_TIME))
-        left_last.insert(0, kept[:, left - dropped :])
-        kept = kept[:, : left - dropped]
+        missed = (head.weight.square() * (curvature + l2) / 2).gather(1, kept)
+        kept, dropped = kept.gather(1, largest_filters(missed, left)).tensor_split([left // 2], 1)
+        left_last.insert(0, dropped)
     return list(torch.cat([kept, *left_last], dim=1)[:, :k])

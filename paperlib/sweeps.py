@@ -1,12 +1,13 @@
 """Which numbers of filters a sweep visits: every one of a narrow layer, a grid of a wide one."""
 
 import torch
+from torch import Tensor
 
-from paperlib.filters import ClassStatistics, Subsets, influential_filters
+from paperlib.filters import ClassStatistics, Subsets, class_statistics, influential_filters
 
 EVERY_SIZE_UP_TO = 64
 GRID_RATIO = 1.25  # between neighbours of the grid
-HISTOGRAM_ENTRIES = 2**27  # k_max * C * D, of 8 bytes each: one gigabyte
+HISTOGRAM_ENTRIES = 2**28  # of 4 bytes each, one for each k, class and filter: a gigabyte
 
 
 def size_grid(largest: int, *included: int) -> list[int]:
@@ -22,13 +23,21 @@ def size_grid(largest: int, *included: int) -> list[int]:
     return sorted(sizes)
 
 
-def largest_k(num_classes: int, num_filters: int) -> int:
-    """The k_max to count frequency histograms for: D, or what keeps them below a gigabyte."""
-    return max(1, min(num_filters, HISTOGRAM_ENTRIES // (num_classes * num_filters)))
+def sweep_statistics(
+    features: Tensor, labels: Tensor, num_classes: int, *included: int
+) -> ClassStatistics:
+    """Class statistics for every k of `size_grid(D, *included)`, as far as a gigabyte reaches.
+
+    features: [N, D] float, labels: [N] int64; errors as in `class_statistics`.
+    """
+    num_filters = features.shape[1]
+    grid = size_grid(num_filters, *included)
+    affordable = max(1, HISTOGRAM_ENTRIES // (num_classes * num_filters))
+    return class_statistics(features, labels, num_classes, grid[:affordable])
 
 
 def influential_by_k(statistics: ClassStatistics) -> dict[int, Subsets]:
-    """Influential filters of every class for a grid of k, and all filters at the end, k = D."""
+    """Influential filters of every class for every k counted, and all filters at the end, k = D."""
     num_classes, num_filters = statistics.means.shape
-    subsets = {k: influential_filters(statistics, k) for k in size_grid(statistics.k_max)}
+    subsets = {k: influential_filters(statistics, k) for k in statistics.ks}
     return subsets | {num_filters: [torch.arange(num_filters)] * num_classes}

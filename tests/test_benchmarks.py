@@ -7,6 +7,7 @@ import sys
 import torch
 
 from benchmarks import heads, ranking
+from benchmarks.__main__ import table
 from paperlib.decomposition import correct_by_k
 from paperlib.filters import frequency_histogram
 from paperlib.paths import ROOT
@@ -19,6 +20,15 @@ def test_quick_run_writes_ratios_and_the_machine(tmp_path):
     result = json.loads(out.read_text())
     assert len(result["rows"]) == 6 and all(row["ratio"] > 0 for row in result["rows"])
     assert result["machine"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_stored_results_meet_their_aims_and_stand_in_the_readme():
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        result = json.loads(path.read_text())
+        for row in result["rows"]:
+            assert row["ratio"] >= (row["must"] or 0), row["benchmark"]
+        assert table(result) in (ROOT / "README.md").read_text()
+    assert (ROOT / "benchmarks" / "results" / "cpu.json").exists()
 
 
 def test_both_ways_of_ranking_choose_equally_frequent_filters():

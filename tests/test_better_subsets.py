@@ -4,13 +4,12 @@ import json
 
 import pandas as pd
 import pytest
-import torch
 
 from paperlib.comparison import QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
 from paperlib.decomposition import mean_fill, softmax_refit
 from paperlib.features import load_bank
 from paperlib.paths import ROOT
-from paperlib.selection import forward_selection
+from paperlib.selection import l1_logistic
 from paperlib.tiers import TIERS
 
 NETWORKS = TIERS["embedded"]
@@ -34,27 +33,21 @@ def test_slow_rankings_are_stored_for_every_class():
         assert len(set(filters)) == max(KS) and {int(j) for j in filters} <= set(range(64))
 
 
-def test_stored_selection_is_what_the_code_gives(resnet20):
+def test_stored_ranking_is_what_the_code_gives(resnet20):
     train = resnet20.split("train")
     table = stored("rankings")
     sample = Sample(train.features, train.labels, *train.head)
     (read,) = subsets_by_k(
-        "forward selection", sample, [2], table[table["network"] == "resnet20"]
+        "L1 logistic", sample, [1], table[table["network"] == "resnet20"]
     ).values()
-    fresh = forward_selection(train.features, train.labels, 10, 2)
+    fresh = l1_logistic(train.features, train.labels, 10, 1)
     assert [s.tolist() for s in read] == [s.tolist() for s in fresh]
 
 
-def test_stored_refits_and_folds_are_complete():
-    names = {*QUICK_RANKINGS, *SLOW_RANKINGS, "random"}
-    table = stored("refits")
-    assert set(zip(table["ranking"], table["k"], strict=True)) == {
-        (n, k) for n in names for k in KS
-    }
-    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
+def test_stored_folds_are_complete():
     folds = stored("crossvalidation")
     images = folds.groupby(["network", "ranking", "k", "l2"])["images"].sum()
-    assert (images == 7728).all() and len(images) == 4 * (len(QUICK_RANKINGS) + 2) * 2 * 3
+    assert (images == 7728).all() and len(images) == 4 * len(QUICK_RANKINGS) * 2 * 3
 
 
 @pytest.mark.parametrize("k", [3, 5])
@@ -85,15 +78,15 @@ def test_contrast_keeps_more_than_frequency_without_training():
     assert sum(kept["contrast"]) > sum(kept["frequency (the paper's)"]) > 4 * 0.8
 
 
-def test_contrast_and_refit_lose_little():
-    lost = []
+def test_backward_selection_and_refit_lose_little():
+    """The aims of notebook 11: at most 1.3 points at k = 3 and 0.7 at k = 5."""
+    lost = {3: [], 5: []}
     for network in NETWORKS:
         bank = load_bank(network)
         train, test = bank.split("train"), bank.split("test")
         sample = Sample(train.features, train.labels, *train.head)
-        head = softmax_refit(
-            *train.head, QUICK_RANKINGS["contrast"](sample, 5), train.features, train.labels
-        )
-        right = head(test.features).argmax(dim=1) == test.labels
-        lost.append(100 * (test.correct().double() - right.double()).mean().item())
-    assert torch.tensor(lost).mean() <= 0.8
+        for k, subsets in subsets_by_k("backward selection", sample, lost).items():
+            head = softmax_refit(*train.head, subsets, train.features, train.labels)
+            right = head(test.features).argmax(dim=1) == test.labels
+            lost[k].append(100 * (test.correct().double() - right.double()).mean().item())
+    assert sum(lost[3]) / 4 <= 1.3 and sum(lost[5]) / 4 <= 0.7

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from paperlib import sweeps
 from paperlib.cards import class_card, exciting_images, logit_shares, subsets_with_dense_rows
 from paperlib.filters import class_statistics, influential_filters
-from paperlib.sweeps import HISTOGRAM_ENTRIES, influential_by_k, largest_k, size_grid
+from paperlib.sweeps import HISTOGRAM_ENTRIES, influential_by_k, size_grid, sweep_statistics
 
 FEATURES = torch.tensor([[3.0, 1, 0, 0], [3, 0, 1, 0], [0, 1, 4, 0], [0, 0, 2, 1]])
 WEIGHT = torch.tensor([[2.0, -1, 1, 0], [0, 1, 1, -2], [1, 1, 1, 1]])
@@ -59,10 +60,24 @@ def test_a_narrow_layer_is_swept_whole_and_a_wide_one_on_a_grid():
     assert size_grid(1) == [1]
 
 
-def test_histograms_stay_below_a_gigabyte():
-    assert largest_k(10, 64) == 64 and largest_k(10, 512) == 512
-    k_max = largest_k(1000, 2048)
-    assert k_max >= 50 and k_max * 1000 * 2048 <= HISTOGRAM_ENTRIES
+def test_a_sweep_counts_the_whole_grid_or_what_a_gigabyte_holds(monkeypatch):
+    features, labels = torch.rand(6, 100), torch.arange(6) % 2
+    assert sweep_statistics(features, labels, 2, 70).ks == tuple(size_grid(100, 70))
+    assert len(size_grid(2048)) * 1000 * 2048 <= HISTOGRAM_ENTRIES  # ResNet-50's head fits
+    monkeypatch.setattr(sweeps, "HISTOGRAM_ENTRIES", 3 * 2 * 100)
+    assert sweep_statistics(features, labels, 2).ks == (1, 2, 3)
+
+
+def test_cards_read_the_histogram_of_their_k_on_any_grid():
+    labels = torch.tensor([0, 0, 1, 1])
+    every, grid = (class_statistics(FEATURES, labels, 3, ks) for ks in (3, [1, 3]))
+    for k in (1, 3):
+        subsets = subsets_with_dense_rows(grid, k)
+        for found, expected in zip(subsets, subsets_with_dense_rows(every, k), strict=True):
+            assert torch.equal(found, expected)
+        assert class_card(grid, WEIGHT, subsets, 1, k) == class_card(every, WEIGHT, subsets, 1, k)
+    with pytest.raises(ValueError, match=r"k = 2 was not counted; choose from \(1, 3\)"):
+        subsets_with_dense_rows(grid, 2)
 
 
 def test_a_sweep_ends_with_all_filters():

@@ -46,7 +46,7 @@ def test_all_implementations_give_the_decomposed_logits(batch):
     expected = DecomposedHead(weight, bias, subsets)(x).detach()
     heads = head_implementations(weight, bias, subsets)
     assert torch.allclose(heads.pop("dense")(x), x @ weight.T + bias, atol=1e-5)
-    assert len(heads) == 4
+    assert len(heads) == 5
     for name, head in heads.items():
         assert head(x).shape == (batch, 6), name
         assert torch.allclose(head(x), expected, atol=1e-5), name

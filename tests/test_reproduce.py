@@ -89,6 +89,15 @@ def test_a_tier_brings_its_own_parameters(project):
     assert nbformat.read(executed, as_version=4).cells[-1].outputs[0].text == "7 \n"
 
 
+def test_on_imagenet_folders_may_be_relative_and_cifar_notebooks_stay_out(project, monkeypatch):
+    monkeypatch.chdir(project)
+    write_notebook(project / "notebooks", "01_fails", "data = ''", "print(data)")
+    write_notebook(project / "notebooks", "07_cifar", "data = ''", "1 / 0")
+    assert main(["--tier", "imagenet", "--jobs", "1", "-p", "data", "images"]) == 0
+    executed = nbformat.read(project / "build" / "imagenet" / "01_fails.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"{project / 'images'}\n"
+
+
 def test_interruption_leaves_finished_notebooks_whole(project):
     """SIGINT to the whole group, as Ctrl-C sends it, while the second notebook sleeps."""
     write_notebook(project / "notebooks", "01_fails", "tier = ''", "import time; time.sleep(300)")
