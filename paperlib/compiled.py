@@ -14,11 +14,8 @@ from numba import njit
 from torch import Tensor
 
 COUNTED_PER_THREAD = 2**19  # features that repay the start of a thread
-MULTIPLIED_PER_THREAD = 2**22  # likewise, multiplications
 RANKED_AT_ONCE = 64  # images, so that their candidates fit the second-level cache
 SLACK = np.float32(0.9)  # of the last images' k_max-th feature: the next ones' threshold
-FEW = 6  # images below which the sparse head goes image by image
-IMAGES, TILE = 32, 16  # of a block in the sparse head: its features fit the second-level cache
 
 
 def _in_threads(kernel: Callable, bounds: np.ndarray, *arguments: np.ndarray) -> None:
@@ -139,43 +136,17 @@ def sparse_logits(
 ) -> Tensor:
     """`[N, C] float32`: x W^T + b for a W in compressed sparse rows, without gradients.
 
-    x: [N, D] float32; W: starts [C + 1] int32, columns and values [nnz]; all on the CPU.
+    x: [N, D] float32, few images; W: starts [C + 1] int32, columns and values [nnz]; on the CPU.
     """
-    tensors = (x.detach().contiguous(), starts, columns, values.detach(), bias.detach())
     logits = np.empty((len(x), len(bias)), np.float32)
-    arrays = (*(tensor.numpy() for tensor in tensors), logits)
-    if len(x) < FEW:
-        _few_logits(*arrays)
-    else:
-        _in_threads(_many_logits, _blocks(len(x), len(values)), *arrays)
+    tensors = (x.detach().contiguous(), starts, columns, values.detach(), bias.detach())
+    _sparse_logits(*(tensor.numpy() for tensor in tensors), logits)
     return torch.from_numpy(logits)
 
 
-def sparse_predictions(
-    x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor
-) -> Tensor:
-    """`[K, N] int64`: the strongest class of K heads at once, ties to the lower class.
-
-    x: [N, D] float32; bias: [K, C]; the K * C rows of the heads follow each other in starts
-    [K * C + 1] int32, columns and values [nnz]; all on the CPU.  No logits are kept.
-    """
-    tensors = (x.detach().contiguous(), starts, columns, values.detach(), bias.detach())
-    classes = np.empty((len(bias), len(x)), np.int64)
-    arrays = (tensor.numpy() for tensor in tensors)
-    _in_threads(_strongest, _blocks(len(x), len(values)), *arrays, classes)
-    return torch.from_numpy(classes)
-
-
-def _blocks(images: int, kept: int) -> np.ndarray:
-    """Bounds between threads, in blocks of IMAGES."""
-    threads = min(torch.get_num_threads(), 1 + images * kept // MULTIPLIED_PER_THREAD)
-    blocks = -(-images // IMAGES)
-    return np.linspace(0, blocks, max(1, min(threads, blocks)) + 1).astype(np.int64)
-
-
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _few_logits(x, starts, columns, values, bias, logits):
-    """Image by image.  Unsigned indices spare the check for negative ones, here and below."""
+def _sparse_logits(x, starts, columns, values, bias, logits):
+    """Image by image.  Unsigned indices spare the check for negative ones."""
     for n in range(len(x)):
         row = x[n]
         for c in range(len(bias)):
@@ -183,76 +154,3 @@ def _few_logits(x, starts, columns, values, bias, logits):
             for i in range(np.uint64(starts[c]), np.uint64(starts[c + 1])):
                 total += values[i] * row[np.uint64(columns[i])]
             logits[n, c] = total + bias[c]
-
-
-@njit(cache=True, nogil=True)
-def _transpose(x, xt):
-    """A block's features as [D, IMAGES], eight at a time; a short block leaves old columns."""
-    num_filters = x.shape[1]
-    whole = num_filters - num_filters % 8
-    for j in range(0, whole, 8):
-        for n in range(len(x)):
-            row = x[n, j : j + 8]
-            xt[j, n], xt[j + 1, n], xt[j + 2, n], xt[j + 3, n] = row[0], row[1], row[2], row[3]
-            xt[j + 4, n], xt[j + 5, n], xt[j + 6, n], xt[j + 7, n] = row[4], row[5], row[6], row[7]
-    for j in range(whole, num_filters):
-        for n in range(len(x)):
-            xt[j, n] = x[n, j]
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _class_logits(xt, start, end, columns, values, bias, total):
-    """One class's logits of a block, `[IMAGES]`: each weight is read once for all its images."""
-    total[:] = bias
-    i, end = np.uint64(start), np.uint64(end)
-    while i + np.uint64(4) <= end:  # four weights for one load and store of the sums
-        j = columns[i : i + np.uint64(4)]
-        w = values[i : i + np.uint64(4)]
-        a, b, c, d = np.uint32(j[0]), np.uint32(j[1]), np.uint32(j[2]), np.uint32(j[3])
-        for n in range(IMAGES):
-            total[n] += w[0] * xt[a, n] + w[1] * xt[b, n] + w[2] * xt[c, n] + w[3] * xt[d, n]
-        i += np.uint64(4)
-    while i < end:
-        a = np.uint32(columns[i])
-        for n in range(IMAGES):
-            total[n] += values[i] * xt[a, n]
-        i += np.uint64(1)
-
-
-@njit(cache=True, nogil=True)
-def _many_logits(first, last, x, starts, columns, values, bias, logits):
-    """Blocks first..last-1 of IMAGES rows."""
-    num_classes = len(bias)
-    xt = np.zeros((x.shape[1], IMAGES), np.float32)
-    tile = np.empty((TILE, IMAGES), np.float32)  # logits of some classes, [class, image]
-    for n0 in range(first * IMAGES, last * IMAGES, IMAGES):
-        size = min(IMAGES, len(x) - n0)
-        _transpose(x[n0 : n0 + size], xt)
-        for c0 in range(0, num_classes, TILE):
-            classes = min(TILE, num_classes - c0)
-            for k in range(classes):
-                c = c0 + k
-                _class_logits(xt, starts[c], starts[c + 1], columns, values, bias[c], tile[k])
-            for n in range(size):
-                for k in range(classes):
-                    logits[n0 + n, c0 + k] = tile[k, n]
-
-
-@njit(cache=True, nogil=True)
-def _strongest(first, last, x, starts, columns, values, bias, classes):
-    """Blocks first..last-1 of IMAGES rows, for every head: the largest logit so far, and whose."""
-    xt = np.zeros((x.shape[1], IMAGES), np.float32)
-    logit, largest = np.empty(IMAGES, np.float32), np.empty(IMAGES, np.float32)
-    who = np.empty(IMAGES, np.int64)
-    for n0 in range(first * IMAGES, last * IMAGES, IMAGES):
-        size = min(IMAGES, len(x) - n0)
-        _transpose(x[n0 : n0 + size], xt)
-        for k in range(len(bias)):
-            largest[:] = -np.inf
-            for c in range(bias.shape[1]):
-                row = k * bias.shape[1] + c
-                _class_logits(xt, starts[row], starts[row + 1], columns, values, bias[k, c], logit)
-                for n in range(IMAGES):
-                    who[n] = c if logit[n] > largest[n] else who[n]
-                    largest[n] = max(largest[n], logit[n])
-            classes[k, n0 : n0 + size] = who[:size]

@@ -18,6 +18,7 @@ from paperlib.filters import Subsets, check_features, membership
 SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
+FEW, MANY = 6, 64  # images below which compiled code is fastest; images that a product takes
 ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
 HISTORY = 30  # gradients that L-BFGS remembers
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
@@ -62,7 +63,7 @@ class DecomposedHead(nn.Module):
         return dense.index_put(self.kept, self.values)
 
     def reads_only_kept(self, x: Tensor) -> bool:
-        """Whether `forward(x)` takes the compiled sparse product."""
+        """Whether `forward(x)` takes the sparse product."""
         if not self.sparse or torch.compiler.is_compiling():
             return False
         values = self.values
@@ -73,26 +74,41 @@ class DecomposedHead(nn.Module):
         return float32_on_cpu and not learns and x.ndim == 2 and x.shape[1] == self.num_filters
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.reads_only_kept(x):
+        if not self.reads_only_kept(x):
+            return F.linear(x, self.weight, self.bias)
+        if len(x) < FEW:
             from paperlib.compiled import sparse_logits  # only here: numba is slow to import
 
             return sparse_logits(x, self.starts, self.columns, self.values, self.bias)
-        return F.linear(x, self.weight, self.bias)
+        logits = x.new_empty(len(x), self.num_classes)
+        for part, out in zip(x.split(MANY), logits.split(MANY), strict=True):
+            product = _sparse_product(part, self.starts, self.columns, self.values)
+            torch.add(product.T, self.bias, out=out)
+        return logits
 
     def extra_repr(self) -> str:
         kept = len(self.values) / self.num_classes
         return f"filters={self.num_filters}, classes={self.num_classes}, mean kept={kept:g}"
 
 
-def _sparse_predictions(heads: Sequence[DecomposedHead], x: Tensor) -> Tensor:
-    from paperlib.compiled import sparse_predictions  # only here: numba is slow to import
+def _sparse_product(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+    """`[R, n]`: V x^T for sparse rows V; a bag a row, of rows of x^T, weighted and summed."""
+    weights = {"per_sample_weights": values, "include_last_offset": True}
+    return F.embedding_bag(columns, x.T.contiguous(), starts, mode="sum", **weights)
 
+
+def _sparse_predictions(x: Tensor, heads: Sequence[DecomposedHead]) -> Tensor:
+    """`[K, N]`: the class that each head picks; a part of x is transposed once for all heads."""
     sizes = torch.cat([head.starts.diff() for head in heads])
     starts = F.pad(sizes.cumsum(dim=0), (1, 0)).int()
     columns = torch.cat([head.columns for head in heads])
     values = torch.cat([head.values for head in heads])
-    bias = torch.stack([head.bias for head in heads])
-    return sparse_predictions(x, starts, columns, values, bias)
+    bias = torch.stack([head.bias for head in heads])[:, :, None]  # [K, C, 1]
+    picked = []
+    for part in x.split(max(1, min(MANY, LOGITS_AT_ONCE // bias.numel()))):
+        logits = _sparse_product(part, starts, columns, values).view(*bias.shape[:2], -1)
+        picked.append(logits.add_(bias).argmax(dim=1))
+    return torch.cat(picked, dim=1)
 
 
 @torch.no_grad()
@@ -107,15 +123,15 @@ def correct_by_k(
     check_features(features, labels, len(weight))
     heads = [DecomposedHead(weight, bias, chosen) for chosen in subsets.values()]
     correct = torch.empty(len(heads), len(labels), dtype=torch.bool, device=features.device)
-    sparse = [i for i, head in enumerate(heads) if head.reads_only_kept(features)]
-    if sparse:
-        correct[sparse] = _sparse_predictions([heads[i] for i in sparse], features) == labels
-    dense = [i for i in range(len(heads)) if i not in sparse]
+    sparse = torch.tensor([head.reads_only_kept(features) for head in heads])
+    if sparse.any():
+        chosen = [head for head, skips in zip(heads, sparse, strict=True) if skips]
+        correct[sparse] = _sparse_predictions(features, chosen) == labels
     rows = max(1, LOGITS_AT_ONCE // len(weight))
-    batches = zip(features.split(rows), labels.split(rows), correct.split(rows, 1), strict=True)
-    for x, y, hits in batches if dense else ():
-        for i in dense:
-            torch.eq(heads[i](x).argmax(dim=1), y, out=hits[i])
+    for k in (~sparse).nonzero().flatten().tolist():
+        dense, parts = heads[k].weight, (features.split(rows), labels.split(rows))
+        for x, y, hits in zip(*parts, correct[k].split(rows), strict=True):
+            torch.eq(F.linear(x, dense, bias).argmax(dim=1), y, out=hits)
     return correct
 
 
