@@ -52,7 +52,8 @@ def multiply_accumulates(model: nn.Module, image_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image [3, H, W].
 
     PyTorch counts two operations for each.  The model may live on the "meta" device, where
-    nothing is computed; it should be in eval mode.
+    nothing is computed; it should be in eval mode.  Sparse products are not seen: ask `head_cost`
+    of a decomposed head.
     """
     device = next(model.parameters()).device
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
