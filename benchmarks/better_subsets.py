@@ -80,14 +80,14 @@ def slow_rankings(train: dict[str, FeatureBank]) -> tuple[pd.DataFrame, dict]:
 def time_quick(train: dict[str, FeatureBank]) -> dict[str, dict[str, list[float]]]:
     """Seconds of the quick rankings and of the heads on each network, by k."""
     ranking_times, head_times = {}, {}
+    samples = [sample(bank) for bank in train.values()]
     for k in (3, 5):
         for name, ranking in QUICK_RANKINGS.items():
             ranking_times[f"{name}, k = {k}"] = [
-                timed(lambda b=bank, r=ranking, k=k: r(sample(b), k), 5)[1]
-                for bank in train.values()
+                timed(lambda s=s, r=ranking, k=k: r(s, k), 5)[1] for s in samples
             ]
         for label, head in HEADS.items():
-            chosen = [(sample(b), QUICK_RANKINGS["contrast"](sample(b), k)) for b in train.values()]
+            chosen = [(s, QUICK_RANKINGS["backward selection"](s, k)) for s in samples]
             head_times[f"{label}, k = {k}"] = [
                 timed(lambda s=s, c=c, h=head: h(s, c), 5)[1] for s, c in chosen
             ]

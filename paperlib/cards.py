@@ -69,7 +69,7 @@ def class_card(
 ) -> list[FilterRow]:
     """The filters of class c in the order of its subset, with what the card says of each.
 
-    weight: [C, D] float; Raises ValueError for a class that does not exist, or a k that was not
+    weight: [C, D] float.  Raises ValueError for a class that does not exist, or a k that was not
     counted.
     """
     num_classes = len(subsets)

@@ -52,7 +52,7 @@ QUICK_RANKINGS: dict[str, Callable[[Sample, int], Subsets]] = {
         s.weight, s.bias, s.features, s.labels, k
     ),
 }
-# Seconds to minutes.
+# Five to twenty seconds.
 SLOW_RANKINGS: dict[str, Callable[[Sample, int], Subsets]] = {
     "mutual information": lambda s, k: rankings.mutual_information(
         s.features, s.labels, len(s.weight), k

@@ -15,11 +15,17 @@ from torch import Tensor
 
 COUNTED_PER_THREAD = 2**19  # features that repay the start of a thread
 RANKED_AT_ONCE = 64  # images, so that their candidates fit the second-level cache
-SLACK = np.float32(0.9)  # of the last images' k_max-th feature: the next ones' threshold
+SLACK, TRIES = (
+    0.9,
+    8,
+)  # of the last images' k_max-th feature: the next ones' threshold, lowered so often
 
 
 def _in_threads(kernel: Callable, bounds: np.ndarray, *arguments: np.ndarray) -> None:
-    """Run kernel(first, last, ...) between consecutive bounds, a thread each: no GIL is held."""
+    """Run kernel(first, last, ...) between consecutive bounds, a thread each.
+
+    Compiled code and NumPy's sort release the GIL, the bookkeeping between them does not.
+    """
     if len(bounds) == 2:
         return kernel(*bounds, *arguments)
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
@@ -50,7 +56,7 @@ def count_images(features: Tensor, labels: Tensor, statistics, scale: float) -> 
 def _count_classes(first, last, x, order, starts, step, scale, histogram, *sums):
     """Classes first..last-1, some images at a time: pick candidates, sort them, count."""
     keys = np.empty((RANKED_AT_ONCE, x.shape[1]), np.int64)
-    share = np.float32(0)  # of an image's total, at which its threshold is first tried
+    share = 0.0  # of an image's total, at which its threshold is first tried; 0 for none
     for c in range(first, last):
         at_step = np.zeros_like(histogram[:, c])
         for start in range(starts[c], starts[c + 1], RANKED_AT_ONCE):
@@ -92,15 +98,18 @@ def _candidates(images, features, bits, k_max, share, scale, keys, whole, fracti
             whole[j] += np.int64(integer)
             fraction[j] += np.int64(np.rint((value - integer) * scale))
             squares[j] += value * value
-        threshold = share * _total(x)
+        tries, threshold = 0, share * np.float64(_total(x))
         while True:  # lower the threshold until k_max features reach it
+            tries += 1
+            if share == 0 or tries > TRIES or not np.isfinite(threshold):
+                threshold = -np.inf
             count = 0
             for j in range(num_filters):  # without a branch to mispredict
                 near[count] = j
                 count += x[j] >= threshold
             if count >= k_max:
                 break
-            threshold = 0.8 * threshold if threshold > 1e-30 else -np.inf
+            threshold *= 0.8
         # One integer orders by larger feature, then lower index: a float32's bits, with the
         # negative ones turned round and -0.0 made 0.0, are in its order
         for rank in range(count):
@@ -123,12 +132,14 @@ def _count(images, features, keys, step, at_step):
         for rank in range(k_max):
             at_step[step[rank], keys[i, rank] & 0xFFFFFFFF] += 1
     if 2 * k_max >= num_filters:
-        return np.float32(0)  # most filters are wanted: no threshold is worth its search
-    share = np.float32(0)
+        return 0.0  # most filters are wanted: no threshold is worth its search
+    share = 0.0
     for i, n in enumerate(images):
-        lowest = features[n, keys[i, k_max - 1] & 0xFFFFFFFF]
-        share += lowest / max(_total(features[n]), np.float32(1e-30))
-    return SLACK * share / np.float32(len(images))
+        lowest, total = features[n, keys[i, k_max - 1] & 0xFFFFFFFF], _total(features[n])
+        if lowest <= 0 or total <= 0:
+            return 0.0  # features of either sign: shares of their sum mean nothing
+        share += np.float64(lowest) / total
+    return SLACK * share / len(images)
 
 
 def sparse_logits(

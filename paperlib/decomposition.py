@@ -32,8 +32,9 @@ class DecomposedHead(nn.Module):
     `weight: [C, D]`, `bias: [C]` and `subsets` (one index tensor per class) -> a module from
     `[N, D]` to `[N, C]`.  Only the kept weights are parameters (`values`), so training cannot
     revive the others; they lie in compressed sparse rows.  Training multiplies by the dense
-    matrix, as do small heads and GPUs; a large head on the CPU without gradients reads only what
-    is kept (the same logits to rounding).  Raises ValueError for indices outside 0..D-1.
+    matrix, as do small heads and GPUs.  A large head with an eighth of its weights or less, on the
+    CPU, in float32 and under `no_grad` or `inference_mode`, reads only what is kept (the same
+    logits to rounding).  Raises ValueError for indices outside 0..D-1.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
@@ -64,7 +65,7 @@ class DecomposedHead(nn.Module):
 
     def reads_only_kept(self, x: Tensor) -> bool:
         """Whether `forward(x)` takes the sparse product."""
-        if not self.sparse or torch.compiler.is_compiling():
+        if not self.sparse or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
         values = self.values
         learns = torch.is_grad_enabled() and (
@@ -123,7 +124,7 @@ def correct_by_k(
     check_features(features, labels, len(weight))
     heads = [DecomposedHead(weight, bias, chosen) for chosen in subsets.values()]
     correct = torch.empty(len(heads), len(labels), dtype=torch.bool, device=features.device)
-    sparse = torch.tensor([head.reads_only_kept(features) for head in heads])
+    sparse = torch.tensor([h.reads_only_kept(features) for h in heads], dtype=torch.bool)
     if sparse.any():
         chosen = [head for head, skips in zip(heads, sparse, strict=True) if skips]
         correct[sparse] = _sparse_predictions(features, chosen) == labels
@@ -189,6 +190,7 @@ def _threads_for(size: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@torch.no_grad()
 def softmax_refit(
     weight: Tensor,
     bias: Tensor,
@@ -204,10 +206,10 @@ def softmax_refit(
     min over (w, b) of mean_n -log softmax(decomposed logits_n)[y_n] + l2 / 2 * |w|^2
 
     Convex; L-BFGS from the given weights.  features: [N, D] float, labels: [N] int64, the train
-    split.  The network itself stays untouched, no image is needed.  Images pass in blocks: memory
-    holds the features twice and a block of logits.  Weights and sums are float64, products too
-    unless N * D is large.  Source: the paper's decomposed softmax, arXiv 2112.07719, which its
-    authors minimise over the whole network.
+    split.  The network itself stays untouched, no image is needed; the parameters come frozen.
+    Images pass in blocks: memory holds the features twice and a block of logits.  Weights and sums
+    are float64, products too unless N * D is large.  Source: the paper's decomposed softmax, arXiv
+    2112.07719, which its authors minimise over the whole network.
     """
     check_features(features, labels, len(weight))
     head = DecomposedHead(weight.double(), bias.double(), subsets)
@@ -217,7 +219,7 @@ def softmax_refit(
     # Centred, it takes half as many iterations; as [filter, image], softmax is twice as fast
     rows = zip(features.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True)
     blocks = [((x[:, used].to(exact) - mean[used].to(exact)).T.contiguous(), y) for x, y in rows]
-    head.requires_grad_(False).bias.data += head.weight @ mean
+    head.requires_grad_(False).bias += head.weight @ mean
     kept = head.kept
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -239,7 +241,7 @@ def softmax_refit(
     with _threads_for(features.numel()):
         found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     vector_to_parameters(torch.from_numpy(found.x).to(weight.device), head.parameters())
-    head.bias.data -= head.weight @ mean
+    head.bias -= head.weight @ mean
     return head.to(weight.dtype)
 
 

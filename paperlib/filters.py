@@ -55,9 +55,10 @@ def largest_filters(features: Tensor, k: int) -> Tensor:
     return torch.sort(features, dim=1, descending=True, stable=True).indices[:, :k]
 
 
-def _row_chunks(features: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    rows = max(1, AT_ONCE // features.shape[1])
-    return zip(features.split(rows), labels.split(rows), strict=True)
+def _row_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some images at a time of tensors with one row an image, the first `[N, D]`."""
+    rows = max(1, AT_ONCE // tensors[0].shape[1])
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
 def frequency_histogram(
@@ -313,8 +314,11 @@ def response_mass(features: Tensor) -> Tensor:
     if len(negative := features[features < 0]):
         lowest = negative.min()
         raise ValueError(f"response mass needs non-negative features; the lowest is {lowest:.3g}")
-    mass = features.double().sort(dim=1, descending=True).values.cumsum(dim=1)
-    return mass / mass[:, -1:]
+    mass = torch.empty(features.shape, dtype=torch.float64, device=features.device)
+    for x, out in _row_chunks(features, mass):
+        torch.cumsum(x.double().sort(dim=1, descending=True).values, dim=1, out=out)
+        out /= out[:, -1:].clone()
+    return mass
 
 
 def features_for_mass(features: Tensor, fraction: float) -> Tensor:
@@ -326,9 +330,12 @@ def features_for_mass(features: Tensor, fraction: float) -> Tensor:
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], not {fraction}")
-    mass = response_mass(features)
-    short = (mass < fraction - MASS_TOLERANCE).sum(dim=1)
-    return torch.where(mass[:, 0].isnan(), 0, short + 1)
+    needed = []
+    for (x,) in _row_chunks(features):
+        mass = response_mass(x)
+        short = (mass < fraction - MASS_TOLERANCE).sum(dim=1)
+        needed.append(torch.where(mass[:, 0].isnan(), 0, short + 1))
+    return torch.cat(needed)
 
 
 def membership(subsets: Subsets, num_filters: int) -> Tensor:

@@ -39,5 +39,5 @@ def figures_folder(tier: str = "embedded") -> Path:
     so that a run on other data never overwrites what the README shows.
     """
     if folder := os.environ.get("PAPERLIB_FIGURES"):
-        return Path(folder)
+        return ROOT / folder
     return ROOT / "figures" if tier == "embedded" else ROOT / "build" / tier / "figures"

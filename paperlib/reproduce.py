@@ -23,6 +23,8 @@ from paperlib.claims import scorecard, summary
 from paperlib.paths import NOTEBOOKS, ROOT
 from paperlib.tiers import CIFAR_ONLY, TIER_PARAMETERS, TIERS
 
+PATHS = ("data", "bank_file", "images", "finetune_dataset")  # parameters that name one
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -72,6 +74,8 @@ def run_notebook(source: Path, folder: Path, parameters: Mapping) -> Outcome:
     partial = folder / f".{source.stem}.partial.ipynb"
     finished, failed = folder / source.name, folder / f"{source.stem}.failed.ipynb"
     settings = {"cwd": source.parent, "progress_bar": False, "kernel_name": "python3"}
+    # Errors only: every kernel else warns that it talks to us unencrypted, on the loopback
+    settings["extra_arguments"] = ["--IPKernelApp.log_level=40"]
     try:
         papermill.execute_notebook(source, partial, parameters, **settings)
         os.replace(partial, finished)
@@ -125,6 +129,12 @@ def _value(text: str) -> object:
         return text
 
 
+def _absolute(text: str) -> str:
+    """A path, or one behind a kind ("imagefolder:PATH"), from the root: notebooks run elsewhere."""
+    kind, colon, path = text.rpartition(":")
+    return f"{kind}{colon}{Path(path).expanduser().resolve()}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m paperlib.reproduce",
@@ -152,8 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
         given = {name: _value(text) for name, text in arguments.parameter}
-        if data := given.get("data"):  # the notebooks run in a folder of their own
-            given["data"] = str(Path(data).expanduser().resolve())
+        given |= {name: _absolute(str(given[name])) for name in PATHS if given.get(name)}
         notebooks = find_notebooks(arguments.notebooks)
         if arguments.tier == "imagenet" and not arguments.notebooks:
             notebooks = [path for path in notebooks if not path.name.startswith(CIFAR_ONLY)]

@@ -1,4 +1,4 @@
-"""Rankings that search: filters enter or leave one at a time, and the rest is fitted in between.
+"""Rankings that search: filters enter one by one or leave by halves, with refits in between.
 
 Each returns one `[k] int64` tensor per class, in the order of entry (or of leaving, reversed), so
 that a smaller k is the start of a larger one.  All use the train split only.
@@ -70,7 +70,10 @@ def orthogonal_matching_pursuit(features: Tensor, weight: Tensor, k: int) -> Sub
         # It warns where it ends before k, as the logit is rebuilt; idle filters tie behind
         warnings.simplefilter("ignore", RuntimeWarning)
         path = orthogonal_mp_gram(
-            (z.T @ z).numpy(), (z.T @ logits).numpy(), n_nonzero_coefs=k, return_path=True
+            (z.T @ z).cpu().numpy(),
+            (z.T @ logits).cpu().numpy(),
+            n_nonzero_coefs=k,
+            return_path=True,
         )  # [D, C, steps]
     # Counted over the steps, the filter that entered first has been in the longest
     steps_in = np.count_nonzero(path.reshape(len(z[0]), len(weight), -1), axis=2)
@@ -113,9 +116,9 @@ def forward_selection(
     """
     check_features(features, labels, num_classes)
     check_k(k, features.shape[1])
-    chosen = torch.empty(num_classes, 0, dtype=torch.int64)
-    weight = torch.zeros(num_classes, features.shape[1], dtype=torch.float64)
-    bias = torch.zeros(num_classes, dtype=torch.float64)
+    chosen = labels.new_empty(num_classes, 0, dtype=torch.int64)
+    weight = features.new_zeros(num_classes, features.shape[1], dtype=torch.float64)
+    bias = weight.new_zeros(num_classes)
     for _ in range(k):
         head = softmax_refit(weight, bias, list(chosen), features, labels, l2=l2)
         weight, bias = head.weight, head.bias
@@ -136,16 +139,18 @@ def backward_selection(
     when a fitted weight is set to zero (LeCun et al. 1989, "Optimal brain damage").  After a round
     the weights that are left take a few steps of a refit.
 
-    weight: [C, D] and bias: [C] to start from, features: [N, D] float, labels: [N] int64 ->
-    C tensors `[k] int64`, the last to leave first.  Raises ValueError on bad shapes, labels or k.
+    weight: [C, D] and bias: [C] of a head fitted to these features, such as the network's own;
+    features: [N, D] float, labels: [N] int64 -> C tensors `[k] int64`, the last to leave first.
+    Raises ValueError on bad shapes, labels or k.
     """
     check_features(features, labels, len(weight))
     check_k(k, features.shape[1])
-    kept = torch.arange(features.shape[1]).repeat(len(weight), 1)  # [C, left], any order
+    everything = torch.arange(features.shape[1], device=features.device)
+    kept = everything.repeat(len(weight), 1)  # [C, left], any order
     left_last: list[Tensor] = []
     head = DecomposedHead(weight.double(), bias.double(), list(kept))
     while (left := kept.shape[1]) > 1:
-        if left_last:  # the full head is fitted already
+        if left_last:  # the full head is fitted as it comes
             options = {"l2": l2, "max_iterations": STEPS}
             head = softmax_refit(head.weight, head.bias, list(kept), features, labels, **options)
         _, curvature = _derivatives(head, features, labels)

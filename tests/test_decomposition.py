@@ -211,6 +211,29 @@ def test_sparse_inference_follows_training_and_loading():
         other(x[:, :-1])
 
 
+@pytest.mark.filterwarnings("ignore:.*jit.trace:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*jit.trace:DeprecationWarning")
+def test_a_traced_head_keeps_no_logits_of_its_example():
+    head, x = large_head(5)
+    with torch.no_grad():
+        traced = torch.jit.trace(head.eval(), x[:2])
+        assert torch.allclose(traced(x[50:60]), head(x[50:60]), atol=1e-5)
+
+
+def test_a_sweep_over_no_k_is_empty():
+    head, x = large_head(5)
+    labels = torch.zeros(len(x), dtype=torch.int64)
+    assert correct_by_k(x, labels, head.weight, head.bias, {}).shape == (0, 150)
+
+
+def test_features_with_a_gradient_can_be_refitted():
+    x, weight, bias = random_problem()
+    subsets = [torch.arange(3)] * 4
+    labels = torch.arange(len(x)) % 4
+    head = softmax_refit(weight, bias, subsets, x.requires_grad_(), labels)
+    assert not head.values.requires_grad
+
+
 def test_all_filters_of_a_large_head_give_the_dense_head_exactly():
     head, x = large_head(512)
     assert not head.sparse

@@ -258,6 +258,19 @@ def test_compiled_counting_on_a_large_problem_with_threads():
     assert same(found, columns)
 
 
+@pytest.mark.parametrize("scale", [1.0, -1.0, 1e8])
+def test_compiled_counting_of_features_of_either_sign(scale):
+    """Totals near or below zero set no threshold; an endless search would hang here."""
+    generator = torch.Generator().manual_seed(0)
+    features = scale * torch.randn(1100, 2048, generator=generator)
+    features[::3] = features[::3].abs()
+    labels = torch.arange(1100) % 5
+    found = class_statistics(features, labels, 5, [50])
+    assert torch.equal(
+        found.histogram, class_statistics(features.double(), labels, 5, [50]).histogram
+    )
+
+
 @settings(max_examples=50, deadline=None)
 @given(labelled_features(), st.lists(st.integers(1, 9), min_size=1, max_size=9))
 def test_batches_on_a_grid_equal_the_whole(data, sizes):
