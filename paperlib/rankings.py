@@ -25,7 +25,8 @@ def random_subsets(
     check_k(k, num_filters)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(draws, num_classes, num_filters, generator=generator)
-    return [list(draw) for draw in noise.argsort(dim=2)[:, :, :k]]
+    chosen = noise.argsort(dim=2)[:, :, :k].clone()  # a slice would keep all D of them
+    return [list(draw) for draw in chosen]
 
 
 def _highest(score: Tensor, k: int) -> Subsets:
