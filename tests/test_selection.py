@@ -102,3 +102,15 @@ def test_bad_input_is_named(known):
         forward_selection(known.features, known.labels, 4, 11)
     with pytest.raises(ValueError, match="unknown ranking 'best'; choose from frequency"):
         subsets_by_k("best", known, (1,))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_searches_and_refit_on_the_gpu_equal_those_on_the_cpu(known):
+    moved = Sample(*(tensor.cuda() for tensor in known))
+    for name in ("forward selection", "backward selection", "matching pursuit"):
+        found, expected = ALL[name](moved, 5), ALL[name](known, 5)
+        assert [s.tolist() for s in found] == [s.tolist() for s in expected], name
+    heads = [
+        softmax_refit(s.weight, s.bias, expected, s.features, s.labels) for s in (moved, known)
+    ]
+    assert torch.allclose(heads[0].weight.cpu(), heads[1].weight, atol=1e-4)
