@@ -62,6 +62,8 @@ def main() -> None:
     result = {"machine": machine(device), "rows": []}
     for module in (heads, extraction, ranking):
         for row in module.run(device, arguments.quick):
+            if device != "cpu":  # the aims are of the CPU
+                row |= {"must": None, "goal": None}
             result["rows"].append(
                 {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
             )

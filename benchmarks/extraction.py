@@ -49,7 +49,7 @@ def run(device: str, quick: bool) -> Iterator[dict]:
             "benchmark": f"extraction, {name}, {size} x {size}",
             "against": "an eager loop",
             "ratio": ratio(times, "eager", "ours"),
-            "must": 1.4 if device == "cpu" else None,
+            "must": 1.4,
             "goal": None,
             "seconds": median(times["ours"]),
             "images per second": count / median(times["ours"]),

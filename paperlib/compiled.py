@@ -4,7 +4,6 @@ Imported only where it is used, because numba takes half a second to import.  Th
 kept on disk, so that only the first run ever compiles it (a few seconds).
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -15,21 +14,8 @@ from torch import Tensor
 
 COUNTED_PER_THREAD = 2**19  # features that repay the start of a thread
 RANKED_AT_ONCE = 64  # images, so that their candidates fit the second-level cache
-SLACK, TRIES = (
-    0.9,
-    8,
-)  # of the last images' k_max-th feature: the next ones' threshold, lowered so often
-
-
-def _in_threads(kernel: Callable, bounds: np.ndarray, *arguments: np.ndarray) -> None:
-    """Run kernel(first, last, ...) between consecutive bounds, a thread each.
-
-    Compiled code and NumPy's sort release the GIL, the bookkeeping between them does not.
-    """
-    if len(bounds) == 2:
-        return kernel(*bounds, *arguments)
-    with ThreadPoolExecutor(len(bounds) - 1) as pool:
-        list(pool.map(lambda part: kernel(*part, *arguments), pairwise(bounds)))
+SLACK = 0.9  # of the last images' k_max-th feature: the next ones' threshold ...
+TRIES = 8  # ... and how often it may be lowered before all features are sorted
 
 
 def count_images(features: Tensor, labels: Tensor, statistics, scale: float) -> None:
@@ -50,7 +36,9 @@ def count_images(features: Tensor, labels: Tensor, statistics, scale: float) -> 
     histogram = statistics.histogram.numpy()
     sums = (statistics.whole, statistics.fraction, statistics.squares)
     arrays = (tensor.numpy() for tensor in sums)
-    _in_threads(_count_classes, bounds, x, order, starts, step, scale, histogram, *arrays)
+    data = (x, order, starts, step, scale, histogram, *arrays)
+    with ThreadPoolExecutor(threads) as pool:  # compiled code and NumPy's sort release the GIL
+        list(pool.map(lambda part: _count_classes(*part, *data), pairwise(bounds)))
 
 
 def _count_classes(first, last, x, order, starts, step, scale, histogram, *sums):

@@ -6,6 +6,7 @@ import pytest
 
 from paperlib.claims import CLAIMS, at_least, at_most, contains, record_claim, scorecard, summary
 from paperlib.paths import NOTEBOOKS
+from paperlib.published import RESNET20_ACCURACY, RESNET20_MUTUAL_INFORMATION
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,17 @@ def test_every_claim_names_its_notebook():
     for key, claim in CLAIMS.items():
         assert (NOTEBOOKS / f"{claim.notebook}.ipynb").is_file(), key
         assert f'"{key}"' in (NOTEBOOKS / f"{claim.notebook}.ipynb").read_text().replace("\\", "")
+
+
+def test_claims_quote_the_published_figures():
+    ours, csg = (1000 * mi for mi in RESNET20_MUTUAL_INFORMATION.values())
+    restored = RESNET20_ACCURACY["decomposed, k = 5, one epoch of fine-tuning"]
+    quoted = {
+        "baseline-accuracy": f"{RESNET20_ACCURACY['full network']} %",
+        "decomposed-accuracy": f"{RESNET20_ACCURACY['decomposed, k = 5']} %",
+        "finetuning-restores": "({} to {} %)".format(*restored),
+        "overlap-figure": f"{ours:.4f} millinats",
+        "overlap-below-csg": f"{ours:.4f} against {csg:.4f} millinats",
+    }
+    for key, figure in quoted.items():
+        assert figure in CLAIMS[key].published
