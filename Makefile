@@ -12,6 +12,9 @@ SCORECARD := notebooks/09_scorecard.ipynb
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "make TARGET JOBS=2        notebooks or tests at a time"
+	@echo "make TARGET PYTHON=python3  the Python, 3.11 or later, that .venv is made from"
+	@echo "make bench DEVICE=cpu     where speed is measured: cpu or cuda"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -19,10 +22,12 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	mkdir -p .venv/etc/ipython  # kernels warn about transports and interrupts on papermill's bar
+	echo 'c.IPKernelApp.log_level = 50' > .venv/etc/ipython/ipython_kernel_config.py
 	@touch $@
 
 reproduce: $(READY)  ## run all notebooks on the embedded banks, print the scorecard
-	$(BIN)/python -m paperlib.reproduce --jobs $(JOBS)
+	$(BIN)/paperlib reproduce --jobs $(JOBS)
 
 test: export PAPERLIB_FIGURES = $(CURDIR)/build/test
 test: $(READY)  ## lint, unit tests, and nbval over every notebook
@@ -45,7 +50,7 @@ notebooks: $(READY)  ## run the notebooks in place: refresh stored outputs and f
 
 lock: $(READY)  ## pin the newest versions within pyproject.toml's ranges
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra study --extra test --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
 
 clean:  ## remove .venv and build/

@@ -10,7 +10,11 @@ from benchmarks import extraction, heads, ranking
 from benchmarks.measure import machine
 
 FOLDER = Path(__file__).parent
-README, START, END = FOLDER.parent / "README.md", "<!-- benchmarks -->", "<!-- /benchmarks -->"
+PAGE, START, END = (
+    FOLDER.parent / "docs" / "speed.md",
+    "<!-- benchmarks -->",
+    "<!-- /benchmarks -->",
+)
 UNITS = {"peak_mb": "MB at peak", "images per second": "images/s"}
 
 
@@ -41,12 +45,12 @@ def table(result: dict) -> str:
 
 
 def publish() -> None:
-    """Write the tables of all stored results into the README, between its marks."""
+    """Write the tables of all stored results into docs/speed.md, between its marks."""
     runs = sorted((FOLDER / "results").glob("*.json"))
     tables = [table(json.loads(path.read_text())) for path in runs]
-    before, _, rest = README.read_text().partition(START)
+    before, _, rest = PAGE.read_text().partition(START)
     after = rest.partition(END)[2]
-    README.write_text("\n".join([before + START, *tables]) + END + after)
+    PAGE.write_text("\n".join([before + START, *tables]) + END + after)
 
 
 def main() -> None:

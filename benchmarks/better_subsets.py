@@ -25,19 +25,13 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from paperlib.bank import FeatureBank
-from paperlib.comparison import (
-    HEADS,
-    QUICK_RANKINGS,
-    SLOW_RANKINGS,
-    Sample,
-    subsets_by_k,
-)
-from paperlib.decomposition import softmax_refit
-from paperlib.features import load_bank
-from paperlib.paths import data_folder
-from paperlib.rankings import contrast
-from paperlib.tiers import TIERS
+from paperlib.banks.bank import FeatureBank
+from paperlib.heads.refit import softmax_refit
+from paperlib.study.banks import load_bank
+from paperlib.study.comparison import HEADS, QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
+from paperlib.study.paths import data_folder
+from paperlib.study.tiers import TIERS
+from paperlib.subsets.scores import contrast
 
 NETWORKS = TIERS["embedded"]
 KS = (1, 2, 3, 5, 10)

@@ -8,9 +8,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+import paperlib as pl
 from benchmarks.measure import ratio, times_by_turns
-from paperlib.features import extract_features
-from paperlib.models import CifarResNet, split_head
+from paperlib.networks.cifar import CifarResNet
+from paperlib.networks.head import split_head
 
 
 @torch.no_grad()
@@ -38,7 +39,7 @@ def run(device: str, quick: bool) -> Iterator[dict]:
         images = [(image, 0) for image in torch.rand(count, 3, size, size)]
         calls = {
             "eager": lambda m=model, x=images: eager_loop(m, x, 128, device),
-            "ours": lambda m=model, x=images: extract_features(m, x, **options).features,
+            "ours": lambda m=model, x=images: pl.extract(m, train=x, **options).features,
         }
         eager, ours = (call() for call in calls.values())
         error = ((eager - ours).abs().max() / eager.abs().max()).item()

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import peak_memory, ratio, times_by_turns
-from paperlib.decomposition import DecomposedHead, correct_by_k
-from paperlib.filters import Subsets, membership
-from paperlib.rankings import random_subsets
+from paperlib.heads.accuracy import correct_by_k
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.subsets.order import Subsets, membership
+from paperlib.subsets.scores import random_subsets
 
 FILTERS, CLASSES = 2048, 1000
 BATCHES = {1: 3, 32: 5, 256: 2.5}  # images to the ratio that must be reached

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from paperlib import tensorfile
-from paperlib.distributed import processes
+from paperlib.banks import tensorfile
+from paperlib.extraction.distributed import processes
 
 SETTINGS = {"batch_size": 2, "shard_size": 4, "device": "cpu", "progress": False}
 
@@ -78,21 +78,21 @@ def count_down_to_kill(moments):
 
 def killed_everywhere(folder, stride):
     """Kill a run at moments 1, 1 + stride, ...; resume each and compare with a whole run."""
-    from paperlib.resumable import save_features
+    from paperlib.analysis import extract
 
     torch.set_num_threads(1)  # nothing to lose when forking
     splits = {"train": Images(6), "test": Images(3, seed=1)}
     whole = folder / "whole.safetensors"
-    save_features(tiny_model(), splits, whole, **SETTINGS)
+    extract(tiny_model(), **splits, out=whole, **SETTINGS)
     for moment in itertools.count(1, stride):
         out = folder / str(moment) / "bank.safetensors"
         if (child := os.fork()) == 0:
             count_down_to_kill(moment)
-            save_features(tiny_model(), splits, out, **SETTINGS)
+            extract(tiny_model(), **splits, out=out, **SETTINGS)
             os._exit(0)
         if os.waitpid(child, 0)[1] == 0:
             break
-        save_features(tiny_model(), splits, out, **SETTINGS)
+        extract(tiny_model(), **splits, out=out, **SETTINGS)
         assert out.read_bytes() == whole.read_bytes(), moment
         assert list(out.parent.iterdir()) == [out], moment
         shutil.rmtree(out.parent)
@@ -101,16 +101,18 @@ def killed_everywhere(folder, stride):
 
 def group_of_two(folder):
     """A bank and statistics by both processes, then a bank during which the second is killed."""
-    from paperlib.resumable import extract_statistics, save_features
+    from paperlib.analysis import extract
+    from paperlib.extraction.options import ExtractOptions
+    from paperlib.extraction.resumable import extract_statistics
 
     rank, images = int(os.environ["RANK"]), Images(23)
     with processes(torch.device("cpu"), timeout=60):
-        save_features(tiny_model(), images, folder / "shared.safetensors", **SETTINGS)
-        statistics = extract_statistics(tiny_model(), images, ks=3, **SETTINGS)
+        extract(tiny_model(), train=images, out=folder / "shared.safetensors", **SETTINGS)
+        statistics = extract_statistics(tiny_model(), images, 3, ExtractOptions(**SETTINGS))
         torch.save(vars(statistics), folder / f"statistics{rank}.pt")
         # Shard 3 (images 12 to 15) is the second one of the second process
         images = Images(23, kill_at=13 if rank == 1 else None)
-        save_features(tiny_model(), images, folder / "killed.safetensors", **SETTINGS)
+        extract(tiny_model(), train=images, out=folder / "killed.safetensors", **SETTINGS)
 
 
 def silent(folder):

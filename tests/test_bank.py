@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from paperlib.bank import BankError, FeatureBank, LinearHead
+from paperlib.banks.bank import FeatureBank, LinearHead
+from paperlib.banks.files import BankError
 
 
 def rewrite(path, change, **header_changes):
@@ -145,7 +146,7 @@ def test_bad_files_are_named(small_bank, tmp_path):
     whole = path.read_bytes()
 
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BankError, match=r"bank\.safetensors is not a whole safetensors file"):
+    with pytest.raises(BankError, match=r"bank\.safetensors: it is not a whole safetensors file"):
         FeatureBank.load(path)
 
     path.write_bytes(pickle.dumps({"features": [1.0]}))

@@ -5,12 +5,12 @@ import json
 import pandas as pd
 import pytest
 
-from paperlib.comparison import QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
-from paperlib.decomposition import mean_fill, softmax_refit
-from paperlib.features import load_bank
-from paperlib.paths import ROOT
-from paperlib.selection import l1_logistic
-from paperlib.tiers import TIERS
+from paperlib.heads.refit import mean_fill, softmax_refit
+from paperlib.study.banks import load_bank
+from paperlib.study.comparison import QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
+from paperlib.study.paths import ROOT
+from paperlib.study.rankings import l1_logistic
+from paperlib.study.tiers import TIERS
 
 NETWORKS = TIERS["embedded"]
 KS = (1, 2, 3, 5, 10)

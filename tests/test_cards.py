@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from paperlib import sweeps
-from paperlib.cards import class_card, exciting_images, logit_shares, subsets_with_dense_rows
-from paperlib.filters import class_statistics, influential_filters
-from paperlib.sweeps import HISTOGRAM_ENTRIES, influential_by_k, size_grid, sweep_statistics
+from paperlib.measures.cards import class_cards, exciting_images, logit_shares
+from paperlib.subsets import sweeps
+from paperlib.subsets.counting import class_statistics
+from paperlib.subsets.ranking import influential_filters, subsets_with_dense_rows
+from paperlib.subsets.sweeps import HISTOGRAM_ENTRIES, influential_by_k, size_grid, sweep_statistics
 
 FEATURES = torch.tensor([[3.0, 1, 0, 0], [3, 0, 1, 0], [0, 1, 4, 0], [0, 0, 2, 1]])
 WEIGHT = torch.tensor([[2.0, -1, 1, 0], [0, 1, 1, -2], [1, 1, 1, 1]])
@@ -29,21 +30,23 @@ def test_shares_of_the_logit_by_hand(statistics):
 def test_a_class_without_images_keeps_its_dense_row(statistics):
     subsets = subsets_with_dense_rows(statistics, 1)
     assert [filters.tolist() for filters in subsets] == [[0], [2], [0, 1, 2, 3]]
-    with pytest.raises(ValueError, match=r"classes without images .* \[2\]"):
+    with pytest.raises(
+        ValueError, match=r"classes without images .*\(1 of 3: 2\); leave them out with"
+    ):
         influential_filters(statistics, 1)
     with pytest.raises(ValueError, match="k must be a whole number from 1 to 4, not 5"):
         subsets_with_dense_rows(statistics, 5)
 
 
 def test_a_card_tells_each_filter(statistics):
-    (row,) = class_card(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 0, 1)
+    cards = class_cards(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 1)
+    (row,) = cards[0]
     assert (row.filter, row.named_by, row.mean_feature, row.weight) == (0, 1.0, 3.0, 2.0)
     assert (row.logit, row.classes) == (6.0, 2)  # class 2 keeps every filter
     assert row.share == pytest.approx(6 / 7)
-    empty = class_card(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 2, 1)
-    assert [row.named_by for row in empty] == [row.share for row in empty] == [0.0] * 4
-    with pytest.raises(ValueError, match=r"class must lie in 0\.\.2, not 3"):
-        class_card(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 3, 1)
+    assert [row.named_by for row in cards[2]] == [row.share for row in cards[2]] == [0.0] * 4
+    with pytest.raises(ValueError, match=r"classes must lie in 0\.\.2, not \[3\]"):
+        class_cards(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 1, [3])
 
 
 def test_exciting_images_are_those_with_the_largest_feature():
@@ -75,7 +78,7 @@ def test_cards_read_the_histogram_of_their_k_on_any_grid():
         subsets = subsets_with_dense_rows(grid, k)
         for found, expected in zip(subsets, subsets_with_dense_rows(every, k), strict=True):
             assert torch.equal(found, expected)
-        assert class_card(grid, WEIGHT, subsets, 1, k) == class_card(every, WEIGHT, subsets, 1, k)
+        assert class_cards(grid, WEIGHT, subsets, k) == class_cards(every, WEIGHT, subsets, k)
     with pytest.raises(ValueError, match=r"k = 2 was not counted; choose from \(1, 3\)"):
         subsets_with_dense_rows(grid, 2)
 

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from paperlib.claims import CLAIMS, at_least, at_most, contains, record_claim, scorecard, summary
-from paperlib.paths import NOTEBOOKS
-from paperlib.published import RESNET20_ACCURACY, RESNET20_MUTUAL_INFORMATION
+from paperlib.study.claims import record_claim, scorecard, summary
+from paperlib.study.paths import NOTEBOOKS
+from paperlib.study.published import RESNET20_ACCURACY, RESNET20_MUTUAL_INFORMATION
+from paperlib.study.registry import CLAIMS
+from paperlib.study.rules import at_least, at_most, contains
 
 
 @pytest.mark.parametrize(

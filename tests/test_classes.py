@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from paperlib.bank import FeatureBank
-from paperlib.classes import classes_with_images, without_empty_classes
+from paperlib.banks.bank import FeatureBank
 
 
 def test_classes_without_train_images_are_left_out(small_bank):
@@ -20,8 +19,8 @@ def test_classes_without_train_images_are_left_out(small_bank):
         split_codes=small_bank.split_codes[keep],
         stored_head=None,
     )
-    assert classes_with_images(bank) == [0, 2] and classes_with_images(bank, "test") == [0, 1, 2]
-    cut = without_empty_classes(bank)
+    assert bank.classes_with_images() == [0, 2] and bank.classes_with_images("test") == [0, 1, 2]
+    cut = bank.without_empty_classes()
     assert cut.class_names == ["ant", "cow"] and cut.metadata["classes_kept"] == [0, 2]
     assert cut.labels.unique().tolist() == [0, 1]
     assert len(cut) == int((small_bank.labels != 1).sum())
@@ -30,13 +29,13 @@ def test_classes_without_train_images_are_left_out(small_bank):
 
 
 def test_a_full_bank_comes_back_as_it_is(small_bank):
-    assert without_empty_classes(small_bank) is small_bank
+    assert small_bank.without_empty_classes() is small_bank
 
 
 def test_a_bank_without_train_images_is_refused(small_bank):
     test_only = replace(small_bank, split_codes=torch.ones(60, dtype=torch.uint8))
     with pytest.raises(ValueError, match="no train images, so no class can be kept"):
-        without_empty_classes(test_only)
+        test_only.without_empty_classes()
 
 
 @pytest.mark.parametrize("levels", [256, 65536])

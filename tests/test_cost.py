@@ -5,10 +5,15 @@ import torch
 import torchvision
 from torch import nn
 
-from paperlib.cost import head_cost, head_implementations, interleaved_times, multiply_accumulates
-from paperlib.decomposition import DecomposedHead
-from paperlib.models import CifarResNet
-from paperlib.rankings import random_subsets
+from paperlib.heads.cost import (
+    head_cost,
+    head_implementations,
+    interleaved_times,
+    multiply_accumulates,
+)
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.networks.cifar import CifarResNet
+from paperlib.subsets.scores import random_subsets
 
 
 def test_head_cost_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paperlib.datasets import UnreadableImageError, load_dataset, read_image
+from paperlib.networks.datasets import UnreadableImageError, load_dataset, read_image
 
 PIXELS = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
 

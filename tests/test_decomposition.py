@@ -4,18 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from paperlib import decomposition
-from paperlib.decomposition import (
-    DecomposedHead,
-    accuracy_by_k,
-    correct_by_k,
-    correct_images,
-    finetune_network,
-    least_squares_refit,
-    mean_fill,
-    softmax_refit,
-)
-from paperlib.filters import class_statistics, influential_filters
+from paperlib.heads import refit
+from paperlib.heads.accuracy import accuracy_by_k, correct_by_k
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.heads.finetune import correct_images, finetune_network
+from paperlib.heads.refit import least_squares_refit, mean_fill, softmax_refit
+from paperlib.subsets.counting import class_statistics
+from paperlib.subsets.ranking import influential_filters
 
 WEIGHT = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
 BIAS = torch.tensor([0.5, -0.5])
@@ -106,6 +101,7 @@ def test_softmax_refit_reaches_the_optimum():
     """At the minimum of a convex loss the gradient vanishes, whatever the starting weights."""
     x, weight, bias = random_problem()
     labels = (x @ weight.T).argmax(dim=1)
+    labels[:4] = torch.arange(4)  # no class without images: it would keep its weights
     subsets = [torch.tensor([0, 3, 5])] * 4
     l2 = 1e-2
     head = softmax_refit(weight, bias, subsets, x, labels, l2=l2)
@@ -125,9 +121,9 @@ def test_softmax_refit_in_blocks_finds_the_same_head(monkeypatch):
         torch.arange(300) < 200, (x @ weight.T).argmax(dim=1), torch.arange(300) % 4
     )
     whole = softmax_refit(weight, bias, SPREAD, x, labels)
-    monkeypatch.setattr(decomposition, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(refit, "ROWS_AT_ONCE", 7)
     blocks = softmax_refit(weight, bias, SPREAD, x, labels)
-    monkeypatch.setattr(decomposition, "SMALL_PROBLEM", 0)
+    monkeypatch.setattr(refit, "SMALL_PROBLEM", 0)
     single = softmax_refit(weight, bias, SPREAD, x, labels)
     for head in (blocks, single):
         assert torch.allclose(head.weight, whole.weight, atol=2e-3)
@@ -274,7 +270,7 @@ def test_a_sweep_goes_through_the_images_in_parts(monkeypatch):
     labels = (x @ weight.T).argmax(dim=1)
     subsets = {k: [torch.arange(k)] * 4 for k in (1, 3, 6)}
     whole = correct_by_k(x, labels, weight, bias, subsets)
-    monkeypatch.setattr("paperlib.decomposition.LOGITS_AT_ONCE", 28)
+    monkeypatch.setattr("paperlib.heads.accuracy.LOGITS_AT_ONCE", 28)
     assert torch.equal(correct_by_k(x, labels, weight, bias, subsets), whole)
 
 
@@ -284,3 +280,23 @@ def test_gpu_head_gives_the_cpu_logits():
     with torch.no_grad():
         cpu = head(x)
         assert torch.allclose(head.cuda()(x.cuda()).cpu(), cpu, atol=1e-4)
+
+
+def test_classes_without_images_keep_their_weights():
+    """A refit that never sees a class must not drive its logit down."""
+    x, weight, bias = random_problem()
+    labels = torch.arange(300) % 3
+    head = softmax_refit(weight, bias, SPREAD, x, labels)
+    plain = DecomposedHead(weight, bias, SPREAD)
+    assert torch.equal(head.weight[3], plain.weight[3])
+    assert torch.allclose(head.bias[3], plain.bias[3], atol=1e-5)
+    assert not torch.allclose(head.weight[:3], plain.weight[:3], atol=1e-2)
+
+
+def test_an_unfinished_refit_says_so():
+    x, weight, bias = random_problem()
+    labels = torch.arange(300) % 4
+    with pytest.warns(UserWarning, match="has not converged in 1 iterations"):
+        softmax_refit(weight, bias, SPREAD, x, labels, max_iterations=1)
+    with pytest.raises(ValueError, match="l2 must not be negative, got -1"):
+        softmax_refit(weight, bias, SPREAD, x, labels, l2=-1)

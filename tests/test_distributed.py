@@ -13,12 +13,13 @@ import torch
 from interrupted import SETTINGS, Images, tiny_model
 from PIL import Image
 
-from paperlib.distributed import Processes, processes
-from paperlib.extraction import choose_device, extract_features
-from paperlib.features import main
-from paperlib.filters import ClassStatistics, class_statistics
-from paperlib.paths import ROOT
-from paperlib.resumable import extract_statistics, save_features
+from paperlib.__main__ import main
+from paperlib.analysis import extract
+from paperlib.extraction.distributed import Processes, processes
+from paperlib.extraction.options import ExtractOptions, choose_device
+from paperlib.extraction.resumable import extract_statistics
+from paperlib.study.paths import ROOT
+from paperlib.subsets.counting import ClassStatistics, class_statistics
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 BOUND = 100  # seconds: far more than a slow machine needs, far less than for ever
@@ -53,14 +54,14 @@ def shared(tmp_path_factory):
 
 
 def test_two_processes_make_the_bank_of_one(shared, tmp_path):
-    bank = extract_features(tiny_model(), Images(23), batch_size=2, device="cpu", progress=False)
+    bank = extract(tiny_model(), train=Images(23), batch_size=2, device="cpu", progress=False)
     alone = bank.save(tmp_path / "alone.safetensors")
     assert (shared[0] / "shared.safetensors").read_bytes() == alone.read_bytes()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_two_processes_count_the_statistics_of_one(shared, rank):
-    bank = extract_features(tiny_model(), Images(23), batch_size=2, device="cpu", progress=False)
+    bank = extract(tiny_model(), train=Images(23), batch_size=2, device="cpu", progress=False)
     expected = class_statistics(bank.features, bank.labels, 3, ks=3)
     found = ClassStatistics(**torch.load(shared[0] / f"statistics{rank}.pt", weights_only=True))
     assert torch.equal(found.histogram, expected.histogram)
@@ -75,7 +76,7 @@ def test_survivor_of_a_kill_says_so_and_a_rerun_goes_on(shared):
     assert "another of the 2 processes was killed or gives no answer" in words["message"]
     assert "3 of 6 shards are safe in" in words["notes"][0]
     images, out = Images(23), folder / "killed.safetensors"
-    save_features(tiny_model(), images, out, **SETTINGS)
+    extract(tiny_model(), train=images, out=out, **SETTINGS)
     assert images.loaded == list(range(12, 23))
     assert out.read_bytes() == (folder / "shared.safetensors").read_bytes()
 
@@ -98,7 +99,13 @@ def test_torchrun_makes_the_bank_of_one_process(assets, tmp_path, capsys):
         folder.mkdir(parents=True, exist_ok=True)
         pixels = torch.randint(0, 256, (32, 32, 3), generator=generator, dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / f"{index}.png")
-    command = ["--model", "resnet20", "--dataset", f"imagefolder:{tmp_path / 'images'}"]
+    command = [
+        "extract",
+        "--network",
+        "resnet20",
+        "--dataset",
+        f"imagefolder:{tmp_path / 'images'}",
+    ]
     command += ["--splits", "test", "--batch-size", "4", "--shard-size", "4", "--device", "cpu"]
     alone, shared = tmp_path / "alone.safetensors", tmp_path / "shared.safetensors"
     threads = torch.get_num_threads()
@@ -108,7 +115,7 @@ def test_torchrun_makes_the_bank_of_one_process(assets, tmp_path, capsys):
     finally:
         torch.set_num_threads(threads)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += ["--nproc-per-node", "2", "-m", "paperlib.features"]
+    torchrun += ["--nproc-per-node", "2", "-m", "paperlib"]
     done = subprocess.run(
         [*torchrun, *command, "--out", str(shared)],
         env=ENVIRONMENT,
@@ -136,18 +143,21 @@ def test_one_process_is_a_group_of_one():
 
 def test_statistics_stream_to_those_of_the_bank():
     images = Images(23)
-    bank = extract_features(tiny_model(), images, batch_size=2, device="cpu", progress=False)
+    bank = extract(tiny_model(), train=images, batch_size=2, device="cpu", progress=False)
     expected = class_statistics(bank.features, bank.labels, 3, ks=5)
-    found = extract_statistics(tiny_model(), images, ks=5, **SETTINGS)
+    found = extract_statistics(tiny_model(), images, 5, ExtractOptions(**SETTINGS))
     assert torch.equal(found.histogram, expected.histogram)
     assert torch.equal(found.totals, expected.totals)
     with pytest.raises(ValueError, match="k must be a whole number from 1 to 5"):
-        extract_statistics(tiny_model(), images, ks=6, **SETTINGS)
+        extract_statistics(tiny_model(), images, 6, ExtractOptions(**SETTINGS))
 
 
 def test_each_process_has_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch, "empty", lambda *_, device: None)
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:1")
     assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # as under SLURM
+    assert choose_device("cuda") == torch.device("cuda:0")

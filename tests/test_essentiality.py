@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from paperlib.essentiality import FILLS, predictions_after, replace_features, still_correct
-from paperlib.filters import membership
-from paperlib.published import RESNET20_SUBSETS
+from paperlib.measures.essentiality import FILLS, predictions_after, replace_features, still_correct
+from paperlib.study.published import RESNET20_SUBSETS
+from paperlib.subsets.order import membership
 
 # Two classes, four filters: class 0 reads filters 0 and 1, class 1 reads 2 and 3
 WEIGHT = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])

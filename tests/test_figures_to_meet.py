@@ -7,21 +7,22 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib import published
-from paperlib.bank import FeatureBank
-from paperlib.datasets import load_dataset
-from paperlib.decomposition import (
-    DecomposedHead,
-    accuracy_by_k,
-    correct_by_k,
-    least_squares_refit,
-    softmax_refit,
-)
-from paperlib.features import extract_features, load_bank
-from paperlib.filters import class_statistics, features_for_mass, influential_filters, membership
-from paperlib.models import load_model, sha256_of
-from paperlib.paths import ROOT
-from paperlib.tiers import TIERS
+from paperlib.analysis import extract
+from paperlib.banks.bank import FeatureBank
+from paperlib.heads.accuracy import accuracy_by_k, correct_by_k
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.heads.refit import least_squares_refit, softmax_refit
+from paperlib.networks.assets import sha256_of
+from paperlib.networks.datasets import load_dataset
+from paperlib.networks.named import load_network
+from paperlib.study import published
+from paperlib.study.banks import load_bank
+from paperlib.study.paths import ROOT
+from paperlib.study.tiers import TIERS
+from paperlib.subsets.counting import class_statistics
+from paperlib.subsets.mass import features_for_mass
+from paperlib.subsets.order import membership
+from paperlib.subsets.ranking import influential_filters
 
 DATA = ROOT / "data"
 NETWORKS = TIERS["embedded"]
@@ -56,10 +57,10 @@ def check_resnet20(bank):
 
 
 def test_resnet20_from_images_and_checkpoint(assets, resnet20):
-    network = load_model("resnet20")
+    network = load_network("resnet20")
     name = f"imagefolder:{assets / 'data' / 'cifar10-subset'}"
     images = {split: load_dataset(name, split, network.transform) for split in ("train", "test")}
-    fresh = extract_features(network.model, images, progress=False)
+    fresh = extract(network.model, **images, progress=False)
     check_resnet20(fresh)
     assert torch.equal(fresh.labels, resnet20.labels)
     assert fresh.class_names == resnet20.class_names
@@ -69,10 +70,10 @@ def test_resnet20_from_images_and_checkpoint(assets, resnet20):
 
 @pytest.mark.parametrize("network", NETWORKS[1:])
 def test_full_accuracy_from_images_and_checkpoint(assets, network):
-    pretrained = load_model(network)
+    pretrained = load_network(network)
     name = f"imagefolder:{assets / 'data' / 'cifar10-subset'}"
     images = load_dataset(name, "test", pretrained.transform)
-    fresh = extract_features(pretrained.model, {"test": images}, progress=False)
+    fresh = extract(pretrained.model, test=images, progress=False)
     assert fresh.correct().sum() == FULL[network]
     stored = load_bank(network).split("test")
     assert (fresh.features - stored.features).abs().max() <= 1e-4 * stored.features.abs().max()
@@ -98,7 +99,7 @@ def test_every_network_from_its_bank(network):
 
 def test_head_is_recovered_from_features_and_logits(assets, resnet20):
     """Without the stored head, least squares finds the checkpoint's weights."""
-    checkpoint = load_model("resnet20").model.linear
+    checkpoint = load_network("resnet20").model.linear
     recovered = FeatureBank(resnet20.features, resnet20.logits, resnet20.labels).head
     assert (recovered.weight - checkpoint.weight).abs().max() < 1e-6
     assert (recovered.bias - checkpoint.bias).abs().max() < 1e-5

@@ -8,17 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperlib import filters as filters_module
-from paperlib.filters import (
-    ClassStatistics,
-    class_statistics,
-    features_for_mass,
-    frequency_histogram,
-    influential_filters,
-    membership,
-    resampled_filters,
-    response_mass,
-)
+from paperlib.subsets import counting
+from paperlib.subsets.counting import ClassStatistics, class_statistics, frequency_histogram
+from paperlib.subsets.mass import features_for_mass, response_mass
+from paperlib.subsets.order import membership
+from paperlib.subsets.ranking import influential_filters, resampled_filters
 
 
 @st.composite
@@ -169,7 +163,9 @@ def test_bad_input_is_named(features, labels, k, message):
 
 def test_ranking_refuses_what_it_cannot_rank():
     statistics = class_statistics(X, Y, 3, 2)
-    with pytest.raises(ValueError, match=r"classes without images .*\[2\]"):
+    with pytest.raises(
+        ValueError, match=r"classes without images .*\(1 of 3: 2\); .*without_empty"
+    ):
         influential_filters(statistics, 1)
     whole = class_statistics(X, Y, 2, 2)
     with pytest.raises(ValueError, match="from 1 to 2, not 3"):
@@ -218,12 +214,10 @@ def test_resampling_one_image_a_class_changes_nothing():
 
 
 def same(a, b):
-    """All counts equal, squares to rounding."""
-    assert (a.ks, a.fractions) == (b.ks, b.fractions)
-    for name in ("histogram", "images", "totals", "mass"):
+    """All counts and sums equal, to the last bit."""
+    for name in ("histogram", "images", "totals"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
-    assert torch.allclose(a.second_moments, b.second_moments, rtol=1e-12)
-    return True
+    return a.ks == b.ks
 
 
 @settings(max_examples=100, deadline=None)
@@ -236,7 +230,7 @@ def test_compiled_counting_equals_the_torch_path(data, more):
     ks = sorted(more.draw(st.sets(st.integers(1, features.shape[1]), min_size=1)))
     plain = class_statistics(features, labels, c, ks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filters_module, "COMPILED_FROM", 0)
+        patch.setattr(counting, "COMPILED_FROM", 0)
         assert same(class_statistics(features, labels, c, ks), plain)
 
 
@@ -277,9 +271,9 @@ def test_batches_on_a_grid_equal_the_whole(data, sizes):
     features, labels, c = data
     num_filters = features.shape[1]
     ks = range(1, num_filters + 1, 2)
-    whole = class_statistics(features, labels, c, ks, fractions=(0.5, 0.9))
-    streamed = ClassStatistics.empty(c, num_filters, ks, fractions=(0.5, 0.9))
-    shards = [ClassStatistics.empty(c, num_filters, ks, fractions=(0.5, 0.9)) for _ in range(2)]
+    whole = class_statistics(features, labels, c, ks)
+    streamed = ClassStatistics.empty(c, num_filters, ks)
+    shards = [ClassStatistics.empty(c, num_filters, ks) for _ in range(2)]
     start = 0
     for i, size in enumerate(sizes * (len(features) // sum(sizes) + 1)):
         batch = slice(start, start := start + size)
@@ -288,14 +282,6 @@ def test_batches_on_a_grid_equal_the_whole(data, sizes):
     assert same(streamed, whole) and same(shards[0] + shards[1], whole)
     every = class_statistics(features, labels, c, num_filters)
     assert torch.equal(every.histogram[::2], whole.histogram)
-    assert torch.allclose(
-        whole.second_moments[labels[0]], features[labels == labels[0]].double().square().mean(0)
-    )
-    for counts, fraction in zip(whole.mass, (0.5, 0.9), strict=True):
-        needed = features_for_mass(features, fraction)
-        for y in range(c):
-            expected = torch.bincount(needed[labels == y], minlength=num_filters + 1)
-            assert torch.equal(counts[y], expected)
 
 
 def test_statistics_do_not_grow_with_the_images():
@@ -317,10 +303,8 @@ def test_grids_are_checked():
             class_statistics(X, Y, 2, bad)
     with pytest.raises(ValueError, match="statistics of 3 filters cannot count 2 features"):
         statistics.update(X[:, :2], Y)
-    with pytest.raises(ValueError, match="ks or fractions"):
+    with pytest.raises(ValueError, match="different shapes or ks"):
         statistics + class_statistics(X, Y, 2, [1, 2])
-    with pytest.raises(ValueError, match="non-negative"):
-        class_statistics(X - 1, Y, 2, 1, fractions=[0.5])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -8,13 +8,16 @@ import torch
 from PIL import Image
 from torchvision.models import ResNet50_Weights
 
-from paperlib import reproduce
-from paperlib.bank import FeatureBank, LinearHead
-from paperlib.datasets import imagenet_ids, load_dataset
-from paperlib.features import load_bank, load_banks, main
-from paperlib.paths import ROOT
-from paperlib.published import published_subsets
-from paperlib.tiers import choose_networks, depth_of
+from paperlib.__main__ import main
+from paperlib.banks.bank import FeatureBank, LinearHead
+from paperlib.banks.files import BankError
+from paperlib.extraction.resumable import files_sha256
+from paperlib.networks.datasets import imagenet_ids, load_dataset
+from paperlib.study import reproduce
+from paperlib.study.banks import load_bank, load_banks
+from paperlib.study.paths import ROOT
+from paperlib.study.published import published_subsets
+from paperlib.study.tiers import choose_networks, depth_of
 
 NAMES = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
 # Ten well-known ids and what torchvision calls the output that belongs to each
@@ -100,7 +103,14 @@ def test_published_subsets_are_found_where_the_user_has_them(monkeypatch, tmp_pa
 def test_imagenette_runs_the_imagenet_path(assets, tmp_path, capsys):
     """800 photos of ten classes through a network of 1000 outputs, from the command line."""
     folder, out = assets / "data" / "imagenette-sample", tmp_path / "bank.safetensors"
-    command = ["--model", "torchvision:mobilenet_v3_small:random", "--device", "cpu", "--quiet"]
+    command = [
+        "extract",
+        "--network",
+        "torchvision:mobilenet_v3_small:random",
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
     assert main([*command, "--dataset", f"imagefolder:{folder}", "--out", str(out)]) == 2
     assert "have 10 classes" in capsys.readouterr().err and not out.exists()
     assert main([*command, "--dataset", f"imagenet:{folder}", "--out", str(out)]) == 0
@@ -115,6 +125,12 @@ def test_imagenette_runs_the_imagenet_path(assets, tmp_path, capsys):
 def data(tmp_path):
     """A data folder whose banks are there already: 12 of 1000 classes, layers of 80 and 96."""
     name = f"test-{os.getpid()}"
+    for split in ("train", "val"):
+        for c in range(0, 12 * 83, 83):
+            (tmp_path / name / split / imagenet_ids()[c]).mkdir(parents=True)
+            (tmp_path / name / split / imagenet_ids()[c] / "0.JPEG").write_bytes(b"not read")
+    images = {s: load_dataset(f"imagenet:{tmp_path / name}", s) for s in ("train", "test")}
+    origin = {split: files_sha256(some) for split, some in images.items()}
     banks = ROOT / "build" / "imagenet" / name / "banks"
     generator = torch.Generator().manual_seed(0)
     classes = torch.arange(12) * 83
@@ -127,7 +143,7 @@ def data(tmp_path):
         codes = (torch.arange(len(labels)) >= 240).to(torch.uint8)
         logits = features @ head.weight.T + head.bias
         bank = FeatureBank(features, logits, labels, codes, list(NAMES), head)
-        bank.metadata = {"network": network}
+        bank.metadata = {"network": network, "files_sha256": origin}
         bank.save(banks / f"{network}.safetensors")
     yield tmp_path / name
     shutil.rmtree(banks.parent)
@@ -137,6 +153,12 @@ def test_notebooks_take_the_imagenet_tier(data, tmp_path, monkeypatch):
     """Every claim's notebook completes on three networks of two widths."""
     loaded = load_banks("imagenet", ["resnet18"], data=str(data))["resnet18"]
     assert loaded.num_classes == 12 and loaded.metadata["classes_kept"][1] == 83
+    elsewhere = tmp_path / "elsewhere" / data.name  # another folder of the same name
+    for split in ("train", "val"):
+        (elsewhere / split / imagenet_ids()[0]).mkdir(parents=True)
+        (elsewhere / split / imagenet_ids()[0] / "1.JPEG").write_bytes(b"")
+    with pytest.raises(BankError, match=r"was not made of the images that .*elsewhere"):
+        load_banks("imagenet", ["resnet18"], data=str(elsewhere))
     monkeypatch.setenv("PAPERLIB_FIGURES", "")  # the runner sets it; pytest puts it back
     networks = ["resnet18", "resnet34", "resnet101"]
     given = {"tier": "imagenet", "data": str(data), "networks": networks, "network": "resnet18"}

@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from paperlib.features import extract_features
-from paperlib.inference import inference_copy, micro_batches
+from paperlib.analysis import extract
+from paperlib.extraction.inference import inference_copy, micro_batches
 
 
 def with_statistics(model, shape=(8, 3, 64, 64)):
@@ -50,7 +50,7 @@ def test_outputs_of_kept_modules_stay():
     assert norms(inference_copy(model, keep=["conv1", "layer1.0.conv2"])) == 2
     images = [(image, 0) for image in torch.rand(4, 3, 64, 64)]
     blocks = ["conv1", "layer1.0", "layer1.0.bn1", "layer2"]
-    bank = extract_features(model, images, blocks=blocks, progress=False, device="cpu")
+    bank = extract(model, train=images, blocks=blocks, progress=False, device="cpu")
     seen = {}
     for block in blocks:
         model.get_submodule(block).register_forward_hook(

@@ -7,14 +7,9 @@ import torch
 from torch import nn
 from torchvision import models as torchvision_models
 
-from paperlib.models import (
-    CHECKPOINTS,
-    BasicBlock,
-    CifarResNet,
-    find_checkpoint,
-    load_model,
-    split_head,
-)
+from paperlib.networks.cifar import BasicBlock, CifarResNet
+from paperlib.networks.head import split_head
+from paperlib.networks.named import CHECKPOINTS, find_checkpoint, load_network
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def test_bad_depth_and_network_are_named(empty_cache):
 
 def test_checkpoints_load_strictly(assets):
     for network in ("resnet20", "resnet56"):
-        loaded = load_model(network)
+        loaded = load_network(network)
         assert not loaded.model.training
         assert CHECKPOINTS[network].partition("-")[2][:8] == loaded.checkpoint_sha256[:8]
 
@@ -68,7 +63,7 @@ def test_missing_checkpoint_is_downloaded_and_checked(empty_cache, monkeypatch, 
     """A local file stands in for the network: the wrong bytes must be refused."""
     source = tmp_path_factory.mktemp("server")
     (source / CHECKPOINTS["resnet20"]).write_bytes(b"not the checkpoint")
-    monkeypatch.setattr("paperlib.models.CHECKPOINT_URL", f"{source.as_uri()}/")
+    monkeypatch.setattr("paperlib.networks.named.CHECKPOINT_URL", f"{source.as_uri()}/")
     with pytest.raises(RuntimeError, match="invalid hash value"):
         find_checkpoint("resnet20")
     assert not any(path.is_file() for path in empty_cache.rglob("*"))

@@ -6,7 +6,7 @@ import nbformat
 import papermill
 import pytest
 
-from paperlib.paths import NOTEBOOKS
+from paperlib.study.paths import NOTEBOOKS
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 REQUIRED_PARAMETERS = {"tier", "network", "k", "device", "seed"}

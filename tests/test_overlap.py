@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from paperlib.filters import membership
-from paperlib.overlap import (
+from paperlib.measures.overlap import (
     against_chance,
     jaccard,
     mean_over_pairs,
     mutual_information,
     shared_filters,
 )
-from paperlib.published import RESNET20_CSG_SUBSETS, RESNET20_SUBSETS
-from paperlib.rankings import random_subsets
+from paperlib.study.published import RESNET20_CSG_SUBSETS, RESNET20_SUBSETS
+from paperlib.subsets.order import membership
+from paperlib.subsets.scores import random_subsets
 
 PAIR = membership([torch.tensor([0, 1]), torch.tensor([1, 2])], 4)
 

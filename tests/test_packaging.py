@@ -1,8 +1,12 @@
 """pyproject.toml, the lock and environment.yml name the same packages."""
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -10,12 +14,13 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from paperlib.paths import ROOT
+from paperlib.study.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 DECLARED = {
     requirement.name: requirement.specifier
-    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    for line in PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["test"]
     for requirement in [Requirement(line)]
 }
 CONDA_NAMES = {"pytorch": "torch"}
@@ -48,6 +53,37 @@ def test_environment_gives_the_same_packages():
     assert packages == DECLARED
 
 
+def test_the_library_needs_nothing_of_the_notebooks():
+    needed = {Requirement(line).name for line in PROJECT["dependencies"]}
+    library = {"torch", "torchvision", "numpy", "numba", "safetensors", "scipy", "tqdm"}
+    assert needed == library
+
+
+def test_a_wheel_holds_every_room_and_its_data(tmp_path):
+    """A plain `pip install .`: the wheel is built, unpacked and used away from the clone."""
+    sources = tmp_path / "sources"
+    shutil.copytree(ROOT / "paperlib", sources / "paperlib")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, sources)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", tmp_path, sources], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "paperlib", tmp_path / "clean", ignore=ignored)
+    expected = {p.relative_to(tmp_path / "clean") for p in (tmp_path / "clean").rglob("*.*")}
+    site = tmp_path / "site" / "paperlib"
+    assert {path.relative_to(site) for path in site.rglob("*.*")} == expected
+    environment = os.environ | {"PYTHONPATH": str(site.parent)}
+    environment.pop("PAPERLIB_DATA", None)
+    run = [sys.executable, "-m", "paperlib"]
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    assert subprocess.run([*run, "extract", "--help"], **options).returncode == 0
+    away = subprocess.run([*run, "reproduce"], **options)
+    assert away.returncode == 2 and "clone" in away.stderr, away.stderr
+
+
 def test_ranges_admit_an_existing_gpu_environment():
     assert Version("2.11.0") in DECLARED["torch"]
     assert Version("0.26.0") in DECLARED["torchvision"]
@@ -59,6 +95,8 @@ def test_make_help_lists_every_target():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in targets:
         assert f"make {target}" in shown.stdout
+    for setting in ("JOBS", "PYTHON", "DEVICE"):
+        assert f"{setting}=" in shown.stdout
 
 
 @pytest.mark.parametrize("command", ["make reproduce", "make test"])

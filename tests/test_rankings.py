@@ -4,42 +4,43 @@ import pytest
 import torch
 from scipy import stats
 
-from paperlib import rankings
+from paperlib.study import rankings
+from paperlib.subsets import scores
 
 WEIGHT = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
 
 
 def test_random_subsets_are_seeded_and_uniform():
-    draws = rankings.random_subsets(3, 8, 2, draws=2000, seed=1)
-    again = rankings.random_subsets(3, 8, 2, draws=2000, seed=1)
+    draws = scores.random_subsets(3, 8, 2, draws=2000, seed=1)
+    again = scores.random_subsets(3, 8, 2, draws=2000, seed=1)
     assert torch.equal(torch.stack(draws[5]), torch.stack(again[5]))
     chosen = torch.stack([torch.stack(draw) for draw in draws])  # [draws, C, k]
     assert (chosen[:, :, 0] != chosen[:, :, 1]).all()
     share = torch.bincount(chosen.flatten(), minlength=8) / (2000 * 3)
     assert (share - 2 / 8).abs().max() < 0.03
     with pytest.raises(ValueError, match="k must be a whole number from 1 to 8, not 9"):
-        rankings.random_subsets(3, 8, 9)
+        scores.random_subsets(3, 8, 9)
 
 
 def test_scores_by_hand():
     means = torch.tensor([[3.0, 1.0, 2.0], [1.0, 5.0, 1.0]])
-    assert [s.tolist() for s in rankings.weight_magnitude(WEIGHT, 2)] == [[1, 0], [2, 0]]
-    assert [s.tolist() for s in rankings.mean_activation(means, 2)] == [[0, 2], [1, 0]]
+    assert [s.tolist() for s in scores.weight_magnitude(WEIGHT, 2)] == [[1, 0], [2, 0]]
+    assert [s.tolist() for s in scores.mean_activation(means, 2)] == [[0, 2], [1, 0]]
     # W * means: [3, 2, 1], [-1, 0, 3]
-    assert [s.tolist() for s in rankings.mean_contribution(WEIGHT, means, 2)] == [[0, 1], [2, 1]]
+    assert [s.tolist() for s in scores.mean_contribution(WEIGHT, means, 2)] == [[0, 1], [2, 1]]
 
 
 def test_weight_times_std_by_hand():
     features = torch.tensor([[0.0, 5.0, 1.0], [4.0, 5.0, 2.0]])  # std 2, 0, 0.5
     # |W| std: [2, 0, .25], [2, 0, 1.5]
-    assert [s.tolist() for s in rankings.weight_times_std(WEIGHT, features, 3)] == [[0, 2, 1]] * 2
+    assert [s.tolist() for s in scores.weight_times_std(WEIGHT, features, 3)] == [[0, 2, 1]] * 2
 
 
 def test_contrast_by_hand():
     means = torch.tensor([[3.0, 1.0, 2.0], [1.0, 5.0, 1.0]])
     mean = torch.tensor([2.0, 3.0, 1.5])  # differences [1, -2, .5], [-1, 2, -.5]
     # W * differences: [1, -4, .25], [1, 0, -1.5]
-    chosen = rankings.contrast(WEIGHT, means, mean, 3)
+    chosen = scores.contrast(WEIGHT, means, mean, 3)
     assert [s.tolist() for s in chosen] == [[0, 2, 1], [0, 1, 2]]
 
 
@@ -54,7 +55,7 @@ def known_filters(num_filters=12):
     return features, labels
 
 
-@pytest.mark.parametrize("ranking", [rankings.anova_f, rankings.mutual_information])
+@pytest.mark.parametrize("ranking", [rankings.anova_f, rankings.feature_information])
 def test_one_vs_rest_scores_find_the_filters_of_a_class(ranking):
     features, labels = known_filters()
     chosen = ranking(features, labels, 3, 12)

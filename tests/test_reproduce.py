@@ -9,8 +9,9 @@ import time
 import nbformat
 import pytest
 
-from paperlib import reproduce
-from paperlib.reproduce import find_notebooks, main, parameters_for
+from paperlib.__main__ import main
+from paperlib.study import reproduce
+from paperlib.study.reproduce import find_notebooks, parameters_for
 
 
 def write_notebook(folder, name, *cells):
@@ -36,7 +37,7 @@ def project(tmp_path, monkeypatch):
 
 
 def test_a_failing_notebook_does_not_stop_the_others(project, capsys):
-    assert main(["--jobs", "2", "-p", "k", "7", "-p", "name", "resnet56"]) == 1
+    assert main(["reproduce", "--jobs", "2", "-p", "k", "7", "-p", "name", "resnet56"]) == 1
     captured = capsys.readouterr()
     shown = captured.out + captured.err
     assert "01_fails: FAILED, cell [3]: ZeroDivisionError: division by zero" in shown
@@ -49,18 +50,18 @@ def test_a_failing_notebook_does_not_stop_the_others(project, capsys):
 
 
 def test_selected_notebooks_run_alone(project):
-    assert main(["00", "--jobs", "1"]) == 0
+    assert main(["reproduce", "00", "--jobs", "1"]) == 0
     assert [path.name for path in (project / "build" / "embedded").glob("*")] == ["00_works.ipynb"]
 
 
 def test_bad_input_is_named(project, capsys):
-    assert main(["-p", "kk", "7"]) == 2
+    assert main(["reproduce", "-p", "kk", "7"]) == 2
     assert "unknown parameters ['kk']; choose from k, name, tier" in capsys.readouterr().err
-    assert main(["07"]) == 2
+    assert main(["reproduce", "07"]) == 2
     assert "no notebook starts with '07'; choose from 00_works, " in capsys.readouterr().err
-    assert main(["--jobs", "0"]) == 2
+    assert main(["reproduce", "--jobs", "0"]) == 2
     with pytest.raises(SystemExit):
-        main(["--tier", "moon"])
+        main(["reproduce", "--tier", "moon"])
     assert not (project / "build").exists()
 
 
@@ -68,7 +69,7 @@ def test_the_scorecard_runs_last(project, capsys):
     source = "import time; time.sleep(2)", "open('done', 'w').close()"
     write_notebook(project / "notebooks", "01_fails", "tier = ''", *source)
     write_notebook(project / "notebooks", "09_scorecard", "tier = ''", "open('done').close()")
-    assert main(["01", "09", "--jobs", "2"]) == 0
+    assert main(["reproduce", "01", "09", "--jobs", "2"]) == 0
 
 
 def test_parameters_go_to_the_notebooks_that_have_them(project):
@@ -82,10 +83,10 @@ def test_parameters_go_to_the_notebooks_that_have_them(project):
 
 def test_a_tier_brings_its_own_parameters(project):
     """ImageNet's k is 50, unless the user says otherwise."""
-    assert main(["02", "--tier", "imagenet", "--jobs", "1"]) == 0
+    assert main(["reproduce", "02", "--tier", "imagenet", "--jobs", "1"]) == 0
     executed = project / "build" / "imagenet" / "02_prints.ipynb"
     assert nbformat.read(executed, as_version=4).cells[-1].outputs[0].text == "50 \n"
-    assert main(["02", "--tier", "imagenet", "--jobs", "1", "-p", "k", "7"]) == 0
+    assert main(["reproduce", "02", "--tier", "imagenet", "--jobs", "1", "-p", "k", "7"]) == 0
     assert nbformat.read(executed, as_version=4).cells[-1].outputs[0].text == "7 \n"
 
 
@@ -96,7 +97,7 @@ def test_on_imagenet_folders_may_be_relative_and_cifar_notebooks_stay_out(projec
     )
     write_notebook(project / "notebooks", "07_cifar", "data = ''", "1 / 0")
     given = ["-p", "data", "2012", "-p", "images", "imagefolder:some/where"]
-    assert main(["--tier", "imagenet", "--jobs", "1", *given]) == 0
+    assert main(["reproduce", "--tier", "imagenet", "--jobs", "1", *given]) == 0
     executed = nbformat.read(project / "build" / "imagenet" / "01_fails.ipynb", as_version=4)
     assert (
         executed.cells[-1].outputs[0].text == f"{project}/2012 imagefolder:{project}/some/where\n"
@@ -108,10 +109,11 @@ def test_interruption_leaves_finished_notebooks_whole(project):
     write_notebook(project / "notebooks", "01_fails", "tier = ''", "import time; time.sleep(300)")
     script = project / "run.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom paperlib import reproduce\n"
+        "import sys\nfrom pathlib import Path\nfrom paperlib.__main__ import main\n"
+        "from paperlib.study import reproduce\n"
         f"reproduce.ROOT = Path({str(project)!r})\n"
         "reproduce.NOTEBOOKS = reproduce.ROOT / 'notebooks'\n"
-        "if __name__ == '__main__':\n    sys.exit(reproduce.main(['00', '01', '--jobs', '1']))\n"
+        "if __name__ == '__main__':\n    sys.exit(main(['reproduce', '00', '01', '--jobs', '1']))\n"
     )
     run = subprocess.Popen([sys.executable, script], start_new_session=True, stderr=subprocess.PIPE)
     build = project / "build" / "embedded"

@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from paperlib.comparison import FREQUENCY, QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
-from paperlib.decomposition import DecomposedHead, softmax_refit
-from paperlib.filters import largest_filters
-from paperlib.rankings import random_subsets
-from paperlib.selection import _derivatives, backward_selection, forward_selection
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.heads.refit import softmax_refit
+from paperlib.heads.searches import _derivatives, backward_selection, forward_selection
+from paperlib.study.comparison import FREQUENCY, QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
+from paperlib.subsets.order import largest_filters
+from paperlib.subsets.scores import random_subsets
 
 ALL = QUICK_RANKINGS | SLOW_RANKINGS
 

@@ -8,18 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paperlib.claims import proportional
-from paperlib.statistics import (
+from paperlib.measures.intervals import (
     bootstrap_means,
     half_sample_draws,
     interval,
     mean_interval,
-    networks_needed,
-    power_law_exponent,
-    rank_correlation,
     smallest_within,
-    spearman,
 )
+from paperlib.measures.trends import networks_needed, power_law_exponent, rank_correlation, spearman
+from paperlib.study.rules import proportional
 
 
 def test_bootstrap_of_a_mean_has_its_standard_error():

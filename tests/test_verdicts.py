@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,18 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib import reproduce
-from paperlib.bank import FeatureBank, LinearHead
-from paperlib.claims import (
-    CLAIMS,
-    NOT_REPRODUCED,
-    NOT_TESTABLE,
-    PARTLY,
-    REPRODUCED,
-    scorecard,
-    scorecard_markdown,
-)
-from paperlib.paths import ROOT
+from paperlib.banks.bank import FeatureBank, LinearHead
+from paperlib.study import reproduce
+from paperlib.study.claims import scorecard, scorecard_markdown
+from paperlib.study.paths import ROOT
+from paperlib.study.registry import CLAIMS
+from paperlib.study.rules import NOT_REPRODUCED, NOT_TESTABLE, PARTLY, REPRODUCED
 
 RANK = {REPRODUCED: 2, PARTLY: 1, NOT_REPRODUCED: 0, NOT_TESTABLE: 0}
 COMMITTED = {key: ROOT / "figures" / "claims" / f"{key}.json" for key in CLAIMS}
@@ -106,16 +101,42 @@ def test_committed_verdict_follows_from_its_figures(key):
     assert record["rule"] == CLAIMS[key].rule.text
 
 
-def test_readme_shows_the_scorecard():
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.partition("<!-- scorecard -->\n")[2].partition("<!-- /scorecard -->")[0]
-    stored = (ROOT / "figures" / "scorecard.md").read_text()
-    assert shown == stored.replace("../notebooks", "notebooks")
-
-
 def test_scorecard_files_hold_the_recorded_claims():
     table = pd.read_csv(ROOT / "figures" / "claims.csv")
     assert table["claim"].tolist() == list(CLAIMS)
     assert table["verdict"].tolist() == [verdict(COMMITTED[key]) for key in CLAIMS]
     stored = (ROOT / "figures" / "scorecard.md").read_text()
     assert stored == scorecard_markdown(scorecard(ROOT / "figures"), "../notebooks")
+
+
+def test_findings_of_the_readme_are_those_of_the_scorecard():
+    """Each row's notebook, figure, interval and verdict stand together in one row of it."""
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition("## What holds")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if "](notebooks/" in line and line[0] == "|"]
+    scorecard_rows = (ROOT / "figures" / "scorecard.md").read_text().splitlines()
+    assert 8 <= len(rows) <= 10
+    for row in rows:
+        finding, ours, verdict = (cell.strip() for cell in row.strip("|").split(" | "))
+        notebook = finding.partition("](")[2].partition(")")[0]
+        parts = (notebook, f"| {ours}: ", f"| {verdict.rstrip(' |')} |")
+        assert any(all(part in known for part in parts) for known in scorecard_rows), row
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text()) < 9000
+
+
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", "data/README.md"])
+def test_links_of_pages_lead_somewhere(page):
+    check_links(ROOT / page)
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_links_of_the_docs_lead_somewhere(page):
+    check_links(ROOT / "docs" / page)
+
+
+def check_links(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib.features import extract_features
-from paperlib.models import load_model, split_head
+from paperlib.analysis import extract
+from paperlib.networks.head import split_head
+from paperlib.networks.named import load_network
 
 # The smallest member of each family, the pixels it needs, and the name of its head.
 FAMILIES = {
@@ -36,11 +37,11 @@ def table():
 def test_head_of_every_family(name, table, capsys):
     """bank.logits = model(x) and features @ W.T + b = logits, with random weights."""
     pixels, head_name = FAMILIES[name]
-    model = load_model(f"torchvision:{name}:random").model
+    model = load_network(f"torchvision:{name}:random").model
     assert not any("aux" in key.lower() for key, _ in model.named_modules())
     assert split_head(model).name == head_name
     x = torch.rand(2, 3, pixels, pixels, generator=torch.Generator().manual_seed(1))
-    bank = extract_features(model, [(image, 0) for image in x], device="cpu", progress=False)
+    bank = extract(model, train=[(image, 0) for image in x], device="cpu", progress=False)
     with torch.inference_mode():
         expected = model(x)
     scale = max(1.0, expected.abs().max().item())
@@ -58,7 +59,7 @@ def test_head_of_every_family(name, table, capsys):
 
 def test_random_weights_are_seeded_and_leave_the_generator_alone():
     state = torch.get_rng_state()
-    one, two = (load_model("torchvision:resnet18:random") for _ in range(2))
+    one, two = (load_network("torchvision:resnet18:random") for _ in range(2))
     assert torch.equal(one.model.fc.weight, two.model.fc.weight)
     assert torch.equal(torch.get_rng_state(), state)
     assert one.checkpoint_sha256 == "" and not one.model.training
@@ -75,19 +76,22 @@ def test_random_weights_are_seeded_and_leave_the_generator_alone():
             "resnet18 has no weights 'IMAGENET1K_V2'; choose from IMAGENET1K_V1, DEFAULT, random",
         ),
         ("keras:vgg16", "unknown library 'keras'; choose from torchvision, timm"),
-        ("resnet18", r"unknown network 'resnet18'; .* torchvision:NAME\[:WEIGHTS\], timm:NAME"),
+        (
+            "resnet18",
+            r"unknown network 'resnet18'; .* torchvision:NAME\[:WEIGHTS \| :random\], timm:NAME",
+        ),
     ],
 )
 def test_bad_names_are_named(network, message):
     with pytest.raises(ValueError, match=message):
-        load_model(network)
+        load_network(network)
 
 
 def forge_weights(folder, monkeypatch, state, honest=True):
     """ResNet-18's file of weights in an assets folder, with a name that fits its SHA-256 or not."""
     from torchvision.models import ResNet18_Weights
 
-    from paperlib.checkpoints import sha256_of
+    from paperlib.networks.assets import sha256_of
 
     (folder / "checkpoints").mkdir()
     torch.save(state, folder / "weights")
@@ -106,11 +110,11 @@ def forge_weights(folder, monkeypatch, state, honest=True):
 
 
 def test_weights_come_from_the_assets_first(tmp_path, monkeypatch):
-    state = load_model("torchvision:resnet18:random").model.state_dict()
+    state = load_network("torchvision:resnet18:random").model.state_dict()
     state["fc.bias"] = torch.arange(1000.0)
     forge_weights(tmp_path, monkeypatch, state)
     before = torch.hub.get_dir()
-    loaded = load_model("torchvision:resnet18")
+    loaded = load_network("torchvision:resnet18")
     assert torch.equal(loaded.model.fc.bias, torch.arange(1000.0))
     assert len(loaded.checkpoint_sha256) == 64 and not loaded.model.training
     assert torch.hub.get_dir() == before
@@ -118,30 +122,30 @@ def test_weights_come_from_the_assets_first(tmp_path, monkeypatch):
 
 def test_wrong_weights_are_refused(tmp_path_factory, monkeypatch):
     """Another file than the name says, another network's weights, and a pickle with code in it."""
-    state = load_model("torchvision:resnet18:random").model.state_dict()
+    state = load_network("torchvision:resnet18:random").model.state_dict()
     forge_weights(tmp_path_factory.mktemp("altered"), monkeypatch, state, honest=False)
     with pytest.raises(RuntimeError, match=r"SHA-256 starts with .*, expected 00000000"):
-        load_model("torchvision:resnet18")
+        load_network("torchvision:resnet18")
     forge_weights(tmp_path_factory.mktemp("other"), monkeypatch, nn.Linear(2, 2).state_dict())
     with pytest.raises(RuntimeError, match="Missing key"):
-        load_model("torchvision:resnet18")
+        load_network("torchvision:resnet18")
     forge_weights(tmp_path_factory.mktemp("code"), monkeypatch, nn.Linear(2, 2))
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
-        load_model("torchvision:resnet18")
+        load_network("torchvision:resnet18")
 
 
 def test_timm_networks_by_name():
     pytest.importorskip("timm")
-    loaded = load_model("timm:resnet10t:random")
+    loaded = load_network("timm:resnet10t:random")
     x = torch.rand(2, 3, 64, 64)
-    bank = extract_features(loaded.model, [(image, 0) for image in x], progress=False)
+    bank = extract(loaded.model, train=[(image, 0) for image in x], progress=False)
     with torch.inference_mode():
         assert torch.allclose(bank.logits, loaded.model(x), atol=1e-4)
     with pytest.raises(ValueError, match="timm has no 'resnet10q'; the closest are"):
-        load_model("timm:resnet10q")
+        load_network("timm:resnet10q")
 
 
 def test_missing_timm_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(ImportError, match=r"pip install 'paperlib\[timm\]'"):
-        load_model("timm:resnet18")
+        load_network("timm:resnet18")

@@ -1,0 +1,183 @@
+"""The front door: banks in; subsets, heads and figures out.
+
+Filters are chosen and heads are fitted on train images; what is measured is measured on test
+images, where the bank has any.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from paperlib.banks.bank import SPLIT_CODES, FeatureBank
+from paperlib.banks.files import BankError
+from paperlib.extraction.features import extract_features
+from paperlib.extraction.options import ExtractOptions
+from paperlib.extraction.resumable import save_features
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.heads.refit import softmax_refit
+from paperlib.heads.searches import backward_selection
+from paperlib.measures.cards import FilterRow, class_cards
+from paperlib.measures.intervals import Interval, mean_interval
+from paperlib.subsets.counting import class_statistics
+from paperlib.subsets.order import Subsets
+from paperlib.subsets.ranking import empty_classes, subsets_with_dense_rows
+from paperlib.subsets.scores import random_subsets
+
+
+def extract(
+    model: nn.Module,
+    *,
+    train: object = None,
+    test: object = None,
+    out: str | Path | None = None,
+    **options,
+) -> FeatureBank:
+    """Run a classifier over images, on the GPU where there is one, and keep what its head sees.
+
+    x = the input `[N, D]` of the final nn.Linear, logits = x W^T + b `[N, C]`
+
+    `train` and `test` are an ImageFolder or any map-style dataset of (image, label), a
+    TensorDataset, a pair (X, y) of tensors or arrays, or a DataLoader of one of these.  With `out`
+    the bank is saved there by way of shards, so that an interrupted call goes on where it was.
+    `options` are those of `ExtractOptions`: head, blocks, device, precision, batch_size, ...
+
+    Raises ValueError or TypeError for images, options or a model that cannot be taken, naming
+    those that can.
+    """
+    known = [field.name for field in fields(ExtractOptions)]
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(f"unknown options {unknown}; choose from {', '.join(known)}")
+    given = {"train": train, "test": test}
+    images = {split: some for split, some in given.items() if some is not None}
+    if not images:
+        raise ValueError("no images: give `train`, `test` or both")
+    chosen = ExtractOptions(**options)
+    if out is None:
+        return extract_features(model, images, chosen)
+    return save_features(model, images, out, chosen)
+
+
+def influential(bank: FeatureBank, k: int | float = 5) -> Subsets:
+    """The k filters that are most often among the strongest of each class's train images.
+
+    I_c(k) = the k filters j with the highest H_k[c, j], ties to the larger mean feature; for a
+    share k in (0, 1) the fewest filters that hold that share of the class's response
+
+    Returns C tensors `[k_c] int64`, most influential first.  Classes without train images keep
+    all D filters, and a warning says so.  Raises ValueError for a bad k and BankError where there
+    are no train images.  Source: arXiv 2112.07719.
+    """
+    train = _train_images(bank)
+    sizes = 1 if isinstance(k, float) else [k]
+    statistics = class_statistics(train.features, train.labels, train.num_classes, sizes)
+    _warn_of(empty_classes(statistics.images))
+    return subsets_with_dense_rows(statistics, k)
+
+
+def recommended(bank: FeatureBank, k: int = 5) -> Subsets:
+    """The k filters of each class that a refitted head misses most: better than `influential`.
+
+    Backward selection from the full head (`heads.searches.backward_selection`), the choice of
+    notebook 11; meant for `refit`.  Returns C tensors `[k] int64`; classes without train images
+    keep all D filters, and a warning says so.  Raises as `influential` does.
+    """
+    train = _train_images(bank)
+    subsets = backward_selection(*train.head, train.features, train.labels, k)
+    images = torch.bincount(train.labels, minlength=train.num_classes)
+    _warn_of(empty_classes(images))
+    everything = torch.arange(train.num_filters, device=train.features.device)
+    return [own if n else everything for own, n in zip(subsets, images.tolist(), strict=True)]
+
+
+def decompose(bank: FeatureBank, subsets: Subsets) -> DecomposedHead:
+    """The network's own head, cut to each class's filters; nothing is fitted.
+
+    logit_c = b_c + sum_{j in I_c} W[c, j] x_j, from features `[N, D]` to logits `[N, C]`
+
+    Raises ValueError for subsets that do not fit the head.  Source: arXiv 2112.07719.
+    """
+    return DecomposedHead(*bank.head, subsets)
+
+
+def refit(bank: FeatureBank, subsets: Subsets, *, l2: float = 1e-3) -> DecomposedHead:
+    """The head of `decompose`, its kept weights and biases fitted to the train labels.
+
+    min over (w, b) of mean_n -log softmax(logits_n)[y_n] + l2 / 2 |w|^2
+
+    The network stays as it is, and so do the rows of classes without train images.  Raises
+    ValueError for subsets that do not fit and a negative l2, BankError without train images.
+    """
+    train = _train_images(bank)
+    return softmax_refit(*train.head, subsets, train.features, train.labels, l2=l2)
+
+
+def accuracy(head: nn.Module, bank: FeatureBank) -> Interval:
+    """Percent of a bank's images that a head classifies correctly, with its 95 % interval.
+
+    100 / N sum_n [argmax_c logits_nc = y_n]; the interval resamples images
+
+    Of the test images where the bank has any, else of all.  `head` takes features `[N, D]` to
+    logits `[N, C]`: a DecomposedHead, an nn.Linear.
+    """
+    bank = _part(bank, "test") if _count(bank, "test") else bank
+    with torch.inference_mode():
+        correct = head(bank.features).argmax(dim=1) == bank.labels
+    return mean_interval(100 * correct.double().cpu())
+
+
+def random_control(
+    train: FeatureBank, test: FeatureBank, k: int = 5, *, draws: int = 10, seed: int = 0
+) -> Interval:
+    """Accuracy in percent with k random filters a class, refitted on train: mean, lowest, highest.
+
+    What `refit` gains over this is due to the choice of filters.  Raises ValueError for a bad k,
+    BankError without train images.
+    """
+    found = []
+    shape = train.num_classes, train.num_filters
+    for subsets in tqdm(random_subsets(*shape, k, draws=draws, seed=seed), delay=2, unit="draw"):
+        found.append(accuracy(refit(train, subsets), test).value)
+    return Interval(sum(found) / len(found), min(found), max(found))
+
+
+def cards(
+    bank: FeatureBank, subsets: Subsets, classes: Sequence[int] | None = None
+) -> dict[str, list[FilterRow]]:
+    """What is known of each class's filters: how often named, mean feature, weight, logit share.
+
+    By class name, a row for each filter of the subset; all classes if `classes` is None.
+    *named_by* counts among as many of an image's largest features as the smallest subset has.
+    Raises ValueError for classes that do not exist, BankError without train images.
+    """
+    train, k = _train_images(bank), min(map(len, subsets))
+    statistics = class_statistics(train.features, train.labels, train.num_classes, [k])
+    rows = class_cards(statistics, train.head.weight, subsets, k, classes)
+    return {train.class_names[c]: row for c, row in rows.items()}
+
+
+def _count(bank: FeatureBank, split: str) -> int:
+    return int((bank.split_codes == SPLIT_CODES[split]).sum())
+
+
+def _part(bank: FeatureBank, split: str) -> FeatureBank:
+    return bank if _count(bank, split) == len(bank) else bank.split(split)
+
+
+def _train_images(bank: FeatureBank) -> FeatureBank:
+    if not _count(bank, "train"):
+        raise BankError("filters are chosen on train images, and this bank holds none")
+    return _part(bank, "train")
+
+
+def _warn_of(which: str) -> None:
+    if which:
+        warnings.warn(
+            f"classes without train images keep all their filters ({which}); "
+            "bank.without_empty_classes() leaves them out",
+            stacklevel=3,
+        )

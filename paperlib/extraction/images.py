@@ -1,0 +1,166 @@
+"""Images in every form that people have, as one: a map-style dataset of (image, label)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
+)
+
+FORMS = (
+    "an ImageFolder or any other map-style dataset of (image, label), a TensorDataset, a pair "
+    "(X, y) of tensors or arrays, or a DataLoader of one of these"
+)
+
+
+class Images(NamedTuple):
+    """A map-style dataset of (image, label) and what makes batches of its items."""
+
+    dataset: Dataset
+    collate: Callable[[list], tuple[list, int]]  # to (images, labels) and how many were skipped
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def as_images(given: object) -> Images:
+    """Images from whatever of `FORMS` is given.
+
+    Of a DataLoader the dataset is taken, in the dataset's order, and its `collate_fn`; batches,
+    order and workers are the extraction's own.  A pair is X `[N, ...] float` and y `[N] int`.
+    Raises TypeError for anything else, naming what can be taken.
+    """
+    if isinstance(given, DataLoader):
+        return _from_loader(given)
+    if isinstance(given, tuple) and len(given) == 2 and all(_is_array(part) for part in given):
+        return Images(_pair(*given), collate_readable)
+    if isinstance(given, IterableDataset):
+        raise TypeError(f"an IterableDataset cannot be resumed or counted; give {FORMS}")
+    if not (hasattr(given, "__getitem__") and hasattr(given, "__len__")) or isinstance(
+        given, str | dict
+    ):
+        raise TypeError(f"images cannot be a {type(given).__name__}; give {FORMS}")
+    return Images(given, collate_readable)
+
+
+def _is_array(part: object) -> bool:
+    return isinstance(part, Tensor | np.ndarray)
+
+
+def _pair(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> TensorDataset:
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    if y.ndim != 1 or len(x) != len(y):
+        raise ValueError(
+            f"a pair (X, y) must be images [N, ...] and labels [N]; got {list(x.shape)} and "
+            f"{list(y.shape)}"
+        )
+    return TensorDataset(x, y)
+
+
+def _from_loader(loader: DataLoader) -> Images:
+    """The dataset behind a loader: all of it, or the part that its sampler draws from."""
+    dataset, sampler = loader.dataset, loader.sampler
+    if isinstance(dataset, IterableDataset) or loader.batch_sampler is None:
+        raise TypeError(f"a DataLoader must draw batches from a map-style dataset; give {FORMS}")
+    if isinstance(sampler, SubsetRandomSampler):
+        dataset = Subset(dataset, sorted(sampler.indices))
+    elif not isinstance(sampler, SequentialSampler | RandomSampler):
+        raise TypeError(
+            f"a DataLoader with a {type(sampler).__name__} may draw images twice or not at all; "
+            "give its dataset, or a Subset of it"
+        )
+    own = loader.collate_fn
+    return Images(dataset, collate_readable if own is default_collate else _Counted(own))
+
+
+class _Counted:
+    """A user's collate function, whose batches skip nothing; a class, so that workers find it."""
+
+    def __init__(self, collate: Callable):
+        self.collate = collate
+
+    def __call__(self, items: list) -> tuple[list, int]:
+        return check_batch(self.collate(items)), 0
+
+
+def collate_readable(items: list) -> tuple[list, int]:
+    """Stack (image, label) items without those that the dataset skipped (None); count these.
+
+    Raises ValueError where the items are not images and labels that fit together.
+    """
+    readable = [item for item in items if item is not None]
+    if not readable:
+        return [], len(items)
+    for item in readable:
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ValueError(f"an item must be (image, label), not a {type(item).__name__}")
+        if not _is_array(item[0]):
+            raise ValueError(
+                f"an image must be a tensor, not a {type(item[0]).__name__}: end the dataset's "
+                "transform in ToTensor()"
+            )
+    shapes = {tuple(image.shape) for image, _ in readable}
+    if len(shapes) > 1:
+        found = ", ".join(str(list(shape)) for shape in sorted(shapes))
+        raise ValueError(f"the images of a batch differ in shape ({found}); make them one shape")
+    return check_batch(default_collate(readable)), len(items) - len(readable)
+
+
+def check_batch(batch: Sequence) -> list:
+    """`[images, labels]` of a batch; ValueError unless floats, and whole numbers `[n]`."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError("a batch must be (images, labels)")
+    x, y = (torch.as_tensor(part) for part in batch)
+    if not x.is_floating_point():
+        raise ValueError(
+            f"images must be floating-point, scaled as the network takes them, not {x.dtype}"
+        )
+    if y.ndim != 1 or len(y) != len(x) or y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(
+            f"labels must be one whole number an image; got {y.dtype} {list(y.shape)} for "
+            f"{len(x)} images"
+        )
+    return [x, y.long()]
+
+
+def class_names(datasets: Mapping[str, Dataset], num_classes: int) -> list[str]:
+    """Names of the network's classes, from the `classes` of the datasets; [] where none has any.
+
+    A dataset that holds only some of the network's classes names these, where its
+    `target_transform` turns its own labels into the network's.  Raises ValueError where the number
+    of classes does not fit the network, or the splits disagree.
+    """
+    named: dict[int, str] = {}
+    for split, dataset in datasets.items():
+        for label, name in _labelled_names(split, dataset, num_classes).items():
+            if named.setdefault(label, name) != name:
+                raise ValueError(
+                    f"the splits have different classes: label {label} is {named[label]!r} and, "
+                    f"in {split}, {name!r}"
+                )
+    return [named.get(c, str(c)) for c in range(num_classes)] if named else []
+
+
+def _labelled_names(split: str, dataset: Dataset, num_classes: int) -> dict[int, str]:
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    names = list(getattr(dataset, "classes", []))
+    translate = getattr(dataset, "target_transform", None)
+    if translate is None and names and len(names) != num_classes:
+        raise ValueError(
+            f"the {split} images have {len(names)} classes ({', '.join(map(str, names[:10]))}), "
+            f"the network tells {num_classes} apart; where these are some of the network's, give "
+            "the dataset a `target_transform` from its labels to the network's"
+        )
+    return {int(translate(i)) if translate else i: str(name) for i, name in enumerate(names)}

@@ -1,0 +1,90 @@
+"""How a network is run over images: what every way of extracting has in common."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+SHARD_SIZE = 2048  # images: 25 MB of a ResNet-50 on ImageNet, some minutes of a CPU
+TIMEOUT = 1800.0  # seconds that a process waits for the others at the end of each shard
+PRECISIONS = {
+    "auto": None,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions:
+    """How a network is run over images.
+
+    - `head`: name of the final layer, where it is not the last `nn.Linear`;
+    - `blocks`: names of modules whose outputs are kept too, averaged over positions;
+    - `device`: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", ...;
+    - `precision`: "auto" is the network's own, with float32 in full (no TF32); "float32" turns a
+      network of lower precision up; "bfloat16" and "float16" use autocast;
+    - `batch_size`: images per forward pass;
+    - `workers`: loader processes; if None, 0 on the CPU and up to 8 on a GPU;
+    - `shard_size`: images kept safe at a time, where a bank is written to the disk;
+    - `timeout`: seconds to wait for another process; `progress`: show a bar.
+
+    Raises ValueError for a number below 1 and for an unknown precision.
+    """
+
+    head: str | None = None
+    blocks: Sequence[str] = ()
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 128
+    workers: int | None = None
+    shard_size: int = SHARD_SIZE
+    timeout: float = TIMEOUT
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            choices = ", ".join(PRECISIONS)
+            raise ValueError(f"unknown precision {self.precision!r}; choose from {choices}")
+        for name, least in (("batch_size", 1), ("shard_size", 1), ("workers", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        if self.timeout <= 0:
+            raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
+
+    @property
+    def images_per_shard(self) -> int:
+        """`shard_size`, rounded down to whole batches: no batch straddles two shards."""
+        return max(1, self.shard_size // self.batch_size) * self.batch_size
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """The named device; "auto" is the GPU where there is one, else the CPU.
+
+    Under torchrun "auto" and "cuda" are each process's own GPU, `cuda:LOCAL_RANK`.  Raises
+    ValueError for a device that torch does not know or cannot use here.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = f"cuda:{_own_gpu()}"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used ({reason}); try auto or cpu") from error
+    return torch.device(device)
+
+
+def _own_gpu() -> int:
+    """The GPU of this process: torchrun's local rank, unless each process sees a single one."""
+    own = int(os.environ.get("LOCAL_RANK", 0))
+    return own if own < max(1, torch.cuda.device_count()) else 0
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use, which a batch system or a container may have limited."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

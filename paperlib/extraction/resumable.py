@@ -1,0 +1,179 @@
+"""Features and statistics of datasets of any size: in shards, by several processes if there are.
+
+A shard is a fixed range of images, whoever extracts it and whenever, and a batch never straddles
+two: an interrupted run, or one of several processes, gives the numbers of an uninterrupted one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.datasets import DatasetFolder
+from tqdm import tqdm
+
+from paperlib.banks.bank import FeatureBank
+from paperlib.banks.shards import ShardFolder
+from paperlib.banks.tensorfile import Column, content_sha256
+from paperlib.extraction.distributed import Processes, processes
+from paperlib.extraction.features import collected, versions
+from paperlib.extraction.forward import Extraction, Span
+from paperlib.extraction.options import ExtractOptions
+from paperlib.subsets.counting import ClassStatistics
+
+
+def save_features(
+    model: nn.Module,
+    images: Mapping[str, object],
+    out: str | Path,
+    options: ExtractOptions | None = None,
+    *,
+    metadata: dict | None = None,
+) -> FeatureBank:
+    """The bank of `extract_features`, byte for byte, saved to `out` by way of shards.
+
+    Every `options.shard_size` images (rounded down to whole batches) are a file in `out` +
+    ".parts". A call that was killed, or failed, goes on from these when repeated; the folder goes
+    when the bank is whole. Under torchrun the processes share the shards, which all machines must
+    see.
+
+    Raises what `extract_features` raises, ShardError where the shards there were made with other
+    settings, LostProcessError where another process is killed or silent for `options.timeout`
+    seconds, and OSError for a full disk; what is finished stays.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; name a file for the bank")
+    job = Extraction(model, images, options)
+    made = (metadata or {}) | {"versions": versions()}
+    shard_size = job.options.images_per_shard
+    settings = made | _fingerprint(job) | {"shard_size": shard_size}
+    spans = job.spans(shard_size)
+    folder = ShardFolder(out.with_name(f"{out.name}.parts"), len(spans), settings)
+    with processes(job.device, job.options.timeout) as group:
+        missing = group.from_first(folder.open)
+        try:
+            group.together(folder.check_manifest)
+            _fill(folder, job, spans, missing, group)
+            group.from_first(
+                lambda: folder.join(
+                    out, job.head(), job.class_names, lambda skipped: made | {"skipped": skipped}
+                )
+            )
+        except Exception as error:
+            if finished := folder.finished():
+                error.add_note(
+                    f"{finished} of {len(spans)} shards are safe in {folder.path}; "
+                    "the same command goes on from there"
+                )
+            elif group.rank == 0:
+                folder.discard()
+            raise
+        bank = FeatureBank.load(out)
+        group.from_first(folder.discard)
+    return bank
+
+
+def _fingerprint(job: Extraction) -> dict:
+    """What two runs must share for their shards to belong to one bank."""
+    weights = {k: Column.of(v) for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
+    return {
+        "images": job.counts,
+        "files_sha256": {s: files_sha256(images.dataset) for s, images in job.images.items()},
+        "class_names": job.class_names,
+        "weights_sha256": content_sha256(weights),
+        "head": job.head_name,
+        "blocks": list(job.blocks),
+        "device": job.device.type,
+        "precision": job.options.precision,
+        "batch_size": job.options.batch_size,
+    }
+
+
+def files_sha256(images: Dataset) -> str | None:
+    """Digest of the names and labels of an image folder; None for other datasets."""
+    if not isinstance(images, DatasetFolder):
+        return None
+    listed = (f"{path.removeprefix(str(images.root))} {y}\n" for path, y in images.samples)
+    return sha256("".join(listed).encode()).hexdigest()
+
+
+def _progress_bar(job: Extraction, left: int, group: Processes) -> tqdm:
+    total, shown = sum(job.counts.values()), job.options.progress and group.rank == 0
+    return tqdm(total=total, initial=total - left, unit="image", disable=not shown)
+
+
+def _fill(
+    folder: ShardFolder,
+    job: Extraction,
+    spans: Sequence[Span],
+    missing: Sequence[int],
+    group: Processes,
+) -> None:
+    """Write the missing shards, one by every process at a time, until there are none left."""
+    mine, size = group.share(missing), job.options.batch_size
+    batches = job.rows([b for i in mine if i is not None for b in spans[i].cut(size)])
+    bar = _progress_bar(job, sum(spans[i].size for i in missing), group)
+    with bar, job.running():
+        for index in mine:
+            span = None if index is None else spans[index]
+            done = group.together(partial(_write_shard, folder, job, index, span, batches, bar))
+            bar.update(sum(done) - done[group.rank])
+
+
+def _write_shard(
+    folder: ShardFolder,
+    job: Extraction,
+    index: int | None,
+    span: Span | None,
+    batches: Iterator[tuple[dict[str, Tensor], int]],
+    bar: tqdm,
+) -> int:
+    """Extract one shard, check it as the bank it is part of, and store it: its images."""
+    if index is None or span is None:
+        return 0
+    rows, skipped = collected(batches, len(span.cut(job.options.batch_size)), bar)
+    if rows:
+        job.bank(rows, {})
+    folder.write(index, rows, skipped)
+    return span.size
+
+
+def extract_statistics(
+    model: nn.Module,
+    images: object,
+    ks: int | Sequence[int],
+    options: ExtractOptions | None = None,
+) -> ClassStatistics:
+    """The `class_statistics` of the features of images, in memory that does not grow with them.
+
+    `images` are the train images, in any form that `as_images` takes; `ks` is k_max or a grid of
+    k; `options.shard_size` images are held at a time.  Under torchrun every process takes its
+    share of the images, and all get the sum, which equals that of a single process.  Nothing is
+    written, so a killed run starts again.  Raises what `extract_features` and `class_statistics`
+    raise, and LostProcessError.
+    """
+    job = Extraction(model, {"train": images}, options)
+    size = job.options.batch_size
+    spans = job.spans(job.options.images_per_shard)
+    statistics = ClassStatistics.empty(job.final.out_features, job.final.in_features, ks)
+    with processes(job.device, job.options.timeout) as group:
+        mine = group.share(spans)
+        batches = job.rows([b for span in mine if span for b in span.cut(size)])
+
+        def count(span: Span | None) -> int:
+            if span is None:
+                return 0
+            rows, _ = collected(batches, len(span.cut(size)), bar)
+            if rows:
+                statistics.update(rows["features"], rows["labels"])
+            return span.size
+
+        bar = _progress_bar(job, sum(job.counts.values()), group)
+        with bar, job.running():
+            for span in mine:
+                done = group.together(partial(count, span))
+                bar.update(sum(done) - done[group.rank])
+        return group.all_reduced(statistics)

@@ -1,0 +1,91 @@
+"""The decomposed head: a linear layer in which each class reads only its own filters."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paperlib.subsets.order import Subsets, membership
+
+LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
+SPARSE = 8  # ... at most one weight in so many is kept
+FEW, MANY = 6, 64  # images below which compiled code is fastest; images that a product takes
+
+
+class DecomposedHead(nn.Module):
+    """A linear layer cut to the filters of each class; a drop-in for the dense head.
+
+    logit_c = b_c + sum_{j in I_c} W[c, j] x_j
+
+    `weight: [C, D]`, `bias: [C]` and `subsets` (one index tensor per class) -> a module from
+    `[N, D]` to `[N, C]`.  Only the kept weights are parameters (`values`), so training cannot
+    revive the others; they lie in compressed sparse rows.  Training multiplies by the dense
+    matrix, as do small heads and GPUs.  A large head with an eighth of its weights or less, on the
+    CPU, in float32 and under `no_grad` or `inference_mode`, reads only what is kept (the same
+    logits to rounding).  Raises ValueError for indices outside 0..D-1 and
+    for a weight and a bias that are not finite or do not fit.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
+        super().__init__()
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            found = f"{list(weight.shape)} and {list(bias.shape)}"
+            raise ValueError(f"a head has a weight [C, D] and a bias [C]; got {found}")
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise ValueError("the head holds NaN or infinity")
+        if len(subsets) != len(weight):
+            raise ValueError(f"{len(subsets)} subsets for a head of {len(weight)} classes")
+        member = membership(subsets, weight.shape[1]).to(weight.device)
+        self.num_classes, self.num_filters = weight.shape
+        classes, columns = member.nonzero(as_tuple=True)
+        sizes = torch.bincount(classes, minlength=self.num_classes)
+        self.register_buffer("columns", columns.int())
+        self.register_buffer("starts", F.pad(sizes.cumsum(dim=0), (1, 0)).int())
+        self.values = nn.Parameter(weight.detach()[classes, columns])
+        self.bias = nn.Parameter(bias.detach().clone())
+        self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
+
+    @property
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Class and filter of every kept weight, both `[kept] int64`, in the order of `values`."""
+        classes = torch.arange(self.num_classes, device=self.starts.device)
+        return classes.repeat_interleave(self.starts.diff()), self.columns.long()
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights as a dense `[C, D]` matrix, zero outside each class's subset."""
+        dense = self.values.new_zeros(self.num_classes, self.num_filters)
+        return dense.index_put(self.kept, self.values)
+
+    def reads_only_kept(self, x: Tensor) -> bool:
+        """Whether `forward(x)` takes the sparse product."""
+        if not self.sparse or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        values = self.values
+        learns = torch.is_grad_enabled() and (
+            x.requires_grad or values.requires_grad or self.bias.requires_grad
+        )
+        float32_on_cpu = x.is_cpu and values.is_cpu and x.dtype == values.dtype == torch.float32
+        return float32_on_cpu and not learns and x.ndim == 2 and x.shape[1] == self.num_filters
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.reads_only_kept(x):
+            return F.linear(x, self.weight, self.bias)
+        if len(x) < FEW:
+            from paperlib.heads.compiled import sparse_logits  # numba is slow to import
+
+            return sparse_logits(x, self.starts, self.columns, self.values, self.bias)
+        logits = x.new_empty(len(x), self.num_classes)
+        for part, out in zip(x.split(MANY), logits.split(MANY), strict=True):
+            product = sparse_product(part, self.starts, self.columns, self.values)
+            torch.add(product.T, self.bias, out=out)
+        return logits
+
+    def extra_repr(self) -> str:
+        kept = len(self.values) / self.num_classes
+        return f"filters={self.num_filters}, classes={self.num_classes}, mean kept={kept:g}"
+
+
+def sparse_product(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
+    """`[R, n]`: V x^T for sparse rows V; a bag a row, of rows of x^T, weighted and summed."""
+    weights = {"per_sample_weights": values, "include_last_offset": True}
+    return F.embedding_bag(columns, x.T.contiguous(), starts, mode="sum", **weights)

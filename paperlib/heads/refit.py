@@ -1,0 +1,150 @@
+"""Three ways to mend a decomposed head from features alone: mean fill, least squares, softmax."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.subsets.order import Subsets, check_features, membership
+
+SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
+ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
+HISTORY = 30  # gradients that L-BFGS remembers
+FLAT = 1e-4  # largest slope of the loss at which a fit counts as converged
+
+
+def mean_fill(weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor) -> DecomposedHead:
+    """Stand in for every omitted feature with its mean over the train images.
+
+    b'_c = b_c + sum_{j not in I_c} W[c, j] mean(x_j)
+
+    A constant per class, folded into the bias.  features: [N, D] float, the train split.
+    """
+    omitted = weight * ~membership(subsets, weight.shape[1]).to(weight.device)
+    means = features.double().mean(dim=0)
+    return DecomposedHead(weight, bias + (omitted.double() @ means).to(bias.dtype), subsets)
+
+
+def least_squares_refit(
+    weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor
+) -> DecomposedHead:
+    """Refit each class's k weights and bias to the dense logits of the train images.
+
+    min over (w, b) of sum_n (b + sum_{j in I_c} w_j x_nj - logit_nc)^2
+
+    features: [N, D] float, the train split.  With z = [x, 1] and G = z^T z, class c solves
+    G[I, I] v = G[I, :] [W_c, b_c], so the cost in memory is D^2 whatever N and C.
+    """
+    z = F.pad(features.double(), (0, 1), value=1.0)  # [N, D + 1]
+    gram = z.T @ z
+    dense = torch.cat([weight, bias[:, None]], dim=1).double()  # [C, D + 1]
+    intercept = torch.tensor([weight.shape[1]], device=weight.device)
+    refitted = dense.clone()
+    for c, chosen in enumerate(subsets):
+        kept = torch.cat([chosen.to(weight.device), intercept])
+        # pinv, because a filter that is dead on the train images makes the system singular
+        inverse = torch.linalg.pinv(gram[kept][:, kept], hermitian=True)
+        refitted[c, kept] = inverse @ (gram[kept] @ dense[c])
+    refitted = refitted.to(weight.dtype)
+    return DecomposedHead(refitted[:, :-1], refitted[:, -1], subsets)
+
+
+@contextmanager
+def _threads_for(size: int) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if size < SMALL_PROBLEM else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def softmax_refit(
+    weight: Tensor,
+    bias: Tensor,
+    subsets: Subsets,
+    features: Tensor,
+    labels: Tensor,
+    *,
+    l2: float = 1e-3,
+    max_iterations: int = 100,
+) -> DecomposedHead:
+    """Refit each class's k weights and bias by the decomposed softmax on the train images.
+
+    min over (w, b) of mean_n -log softmax(decomposed logits_n)[y_n] + l2 / 2 * |w|^2
+
+    Convex; L-BFGS from the given weights, with a warning where `max_iterations` end it early.
+    features: [N, D] float, labels: [N] int64, the train split.  The network itself stays untouched,
+    no image is needed; the parameters come frozen.  Classes without images keep their weights.
+    Images pass in blocks: memory holds the features twice and a block of logits.  Weights and sums
+    are float64, products too unless N * D is large.  Raises ValueError on bad shapes, labels or
+    subsets, and for a negative l2.  Source: the paper's decomposed softmax, arXiv 2112.07719,
+    which its authors minimise over the whole network.
+    """
+    settings = {"l2": l2, "max_iterations": max_iterations}
+    head, slope = fit_by_softmax(weight, bias, subsets, features, labels, **settings)
+    if slope > FLAT:
+        warnings.warn(
+            f"the softmax refit has not converged in {max_iterations} iterations: a slope of "
+            f"{slope:.1e} is left; raise max_iterations",
+            stacklevel=2,
+        )
+    return head
+
+
+@torch.no_grad()
+def fit_by_softmax(
+    weight: Tensor,
+    bias: Tensor,
+    subsets: Subsets,
+    features: Tensor,
+    labels: Tensor,
+    *,
+    l2: float,
+    max_iterations: int,
+) -> tuple[DecomposedHead, float]:
+    """The head of `softmax_refit`, wherever its iterations end, and the largest slope left."""
+    check_features(features, labels, len(weight))
+    if not l2 >= 0:
+        raise ValueError(f"l2 must not be negative, got {l2}")
+    head = DecomposedHead(weight.double(), bias.double(), subsets)
+    exact = torch.float64 if features.numel() < SMALL_PROBLEM else torch.float32
+    mean = features.mean(dim=0, dtype=torch.float64)
+    used = head.columns.unique()  # the filters that some class reads
+    # Centred, it takes half as many iterations; as [filter, image], softmax is twice as fast
+    rows = zip(features.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True)
+    blocks = [((x[:, used].to(exact) - mean[used].to(exact)).T.contiguous(), y) for x, y in rows]
+    head.requires_grad_(False).bias += head.weight @ mean
+    kept = head.kept
+    fitted = torch.bincount(labels, minlength=len(bias)) > 0  # classes with images
+
+    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        vector_to_parameters(torch.from_numpy(flat).to(weight.device), head.parameters())
+        w, b = head.weight[:, used].to(exact), head.bias.to(exact)[:, None]
+        loss = l2 / 2 * head.values.square().sum()
+        by_weight, by_bias = torch.zeros_like(head.weight), torch.zeros_like(head.bias)
+        for x, y in blocks:
+            log_p = torch.addmm(b, w, x).log_softmax(dim=0)  # [C, n]
+            loss -= log_p.gather(0, y[None]).sum(dtype=torch.float64) / len(labels)
+            error = log_p.exp_().scatter_add_(0, y[None], -x.new_ones(1, len(y)))  # p - [y = c]
+            by_weight[:, used] += error @ x.T
+            by_bias += error.sum(dim=1)
+        by_values = (by_weight[kept] / len(labels) + l2 * head.values) * fitted[kept[0]]
+        gradient = torch.cat([by_values, by_bias / len(labels) * fitted])
+        return loss.item(), gradient.cpu().numpy()
+
+    start = parameters_to_vector(head.parameters()).cpu().numpy()
+    options = {"maxiter": max_iterations, "gtol": 1e-6, "ftol": 1e-12, "maxcor": HISTORY}
+    with _threads_for(features.numel()):
+        found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    vector_to_parameters(torch.from_numpy(found.x).to(weight.device), head.parameters())
+    head.bias -= head.weight @ mean
+    return head.to(weight.dtype), float(np.abs(found.jac).max())

@@ -1,0 +1,86 @@
+"""Intervals: how much a figure would move on another sample of images."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+DRAWS_AT_ONCE = 100
+MIN_GAIN = 10.0  # points over a constant decision, below which a head decides nothing
+
+
+class Interval(NamedTuple):
+    """A figure with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_means(values, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """Means of `draws` bootstrap resamples of the images; images are the last axis.
+
+    values: [..., N] numbers -> `[draws, ...] float64`.  All rows see the same resamples, so that
+    differences between rows are paired (Efron & Tibshirani 1993, chapter 6).
+    """
+    table = np.asarray(values, dtype=np.float64)
+    n = table.shape[-1]
+    rng = np.random.default_rng(seed)
+    means = []
+    for start in range(0, draws, DRAWS_AT_ONCE):
+        size = min(DRAWS_AT_ONCE, draws - start)
+        # A resample of N images is how often each image is drawn: multinomial weights
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=size) / n
+        means.append(np.tensordot(weights, table, axes=([1], [-1])))
+    return np.concatenate(means)
+
+
+def interval(value: float, draws: np.ndarray, level: float = 0.95) -> Interval:
+    """Percentile interval of a figure from its bootstrap draws, `[B]`."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(float(value), float(low), float(high))
+
+
+def mean_interval(values, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean over images with its bootstrap 95 % interval; values: [N] numbers."""
+    return interval(np.mean(np.asarray(values)), bootstrap_means(values, draws=draws, seed=seed))
+
+
+def smallest_within(
+    accuracy, sizes: Sequence[int] | None = None, *, tolerance: float = 1.0
+) -> np.ndarray:
+    """The smallest size that keeps accuracy within `tolerance` points of the largest size's.
+
+    min {s : accuracy_s >= accuracy_S - tolerance}
+
+    accuracy: [..., n] in percent, sizes: [n] rising (0..n - 1 if left out) -> `[...] int64`.  The
+    first size stands for one constant decision, the last for all there is.  A head that beats the
+    constant decision by less than `MIN_GAIN` points has no decisions to keep: it needs the last.
+    """
+    table = np.asarray(accuracy, dtype=np.float64)
+    whole = table[..., -1:]
+    # Counts of images are exact; the slack covers the rounding of their means
+    smallest = np.argmax(table >= whole - tolerance - 1e-9, axis=-1)
+    decides = table[..., -1] - table[..., 0] >= MIN_GAIN
+    index = np.where(decides, smallest, table.shape[-1] - 1)
+    return index if sizes is None else np.asarray(sizes)[index]
+
+
+def half_sample_draws(
+    estimate: Callable[[np.ndarray], float], n: int, *, draws: int = 50, seed: int = 0
+) -> np.ndarray:
+    """Spread of an estimator that a bootstrap would spoil: `[draws] float64` around its value.
+
+    estimate(all) + estimate(half_i) - mean_i estimate(half_i)
+
+    `estimate` maps image indices `[m] int64` to a figure.  Halves are drawn without replacement,
+    because copies of an image break estimators that look at nearest neighbours.  A half varies
+    by (1 - 1/2) sigma^2 / (n/2) = sigma^2 / n, as much as the whole sample does.  Raises
+    ValueError for n < 4.  Source: Politis & Romano 1994, doi 10.1214/aos/1176325770.
+    """
+    if n < 4:
+        raise ValueError(f"halves need at least 4 images, got {n}")
+    rng = np.random.default_rng(seed)
+    halves = [estimate(np.sort(rng.permutation(n)[: n // 2])) for _ in range(draws)]
+    return estimate(np.arange(n)) + np.asarray(halves, dtype=np.float64) - np.mean(halves)

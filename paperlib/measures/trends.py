@@ -1,0 +1,89 @@
+"""Does one figure follow another: rank correlations with permutation p, exponents."""
+
+import math
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from paperlib.measures.intervals import Interval
+
+MAX_EXACT = 8  # values whose orders (8! = 40,320) are all counted; beyond, a random sample of them
+
+
+class RankCorrelation(NamedTuple):
+    """Spearman's rho, and the two-sided permutation p of a rho at least as far from zero."""
+
+    rho: float
+    p: float
+
+
+def _centred_ranks(values) -> np.ndarray:
+    """Twice the ranks along the last axis, less their mean: whole numbers, also for ties."""
+    table = np.asarray(values, dtype=np.float64)
+    return np.rint(2 * stats.rankdata(table, axis=-1)) - (table.shape[-1] + 1)
+
+
+def spearman(x, y) -> np.ndarray:
+    """Spearman's rho along the last axis, ties at their mean rank; 0 where either is constant.
+
+    rho = sum_i a_i b_i / sqrt(sum_i a_i^2 sum_i b_i^2), with a, b the centred ranks
+    """
+    a, b = _centred_ranks(x), _centred_ranks(y)
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    return (a * b).sum(axis=-1) / np.where(scale > 0, scale, 1.0)
+
+
+def rank_correlation(x, y, *, draws: int = 10_000, seed: int = 0) -> RankCorrelation:
+    """Spearman's rho with p = share of all n! orders of y whose |rho| is at least as large.
+
+    x, y: [n] numbers.  Exact up to n = 8, so p is never below 2 / n!; beyond, `draws` random
+    orders, p = (1 + extreme) / (1 + draws).  Raises ValueError for unequal lengths or n < 3.
+    """
+    if np.shape(x) != np.shape(y) or np.ndim(x) != 1 or len(x) < 3:
+        raise ValueError(f"x and y must be [n], n at least 3; got {np.shape(x)}, {np.shape(y)}")
+    a, b = _centred_ranks(x), _centred_ranks(y)
+    if len(a) <= MAX_EXACT:
+        orders = np.array(list(permutations(b)))
+        known = 0  # the order of the data is among all orders
+    else:
+        orders = np.random.default_rng(seed).permuted(np.tile(b, (draws, 1)), axis=1)
+        known = 1
+    extreme = np.count_nonzero(np.abs(orders @ a) >= np.abs(b @ a))
+    p = (extreme + known) / (len(orders) + known)
+    return RankCorrelation(float(spearman(x, y)), float(p))
+
+
+def networks_needed(rho: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Networks that a two-sided test at `alpha` needs to see a Spearman correlation of size rho.
+
+    n = 3 + (1 + rho^2 / 2) ((z_{1 - alpha/2} + z_{power}) / atanh(rho))^2, and 2 / n! < alpha
+
+    Raises ValueError for rho outside (0, 1).  Source: Bonett & Wright 2000,
+    doi 10.1007/BF02294183.
+    """
+    if not 0 < abs(rho) < 1:
+        raise ValueError(f"rho must lie between 0 and 1 in size, not {rho}")
+    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
+    n = math.ceil(3 + (1 + rho**2 / 2) * (z / math.atanh(abs(rho))) ** 2)
+    while 2 / math.factorial(n) >= alpha:
+        n += 1
+    return n
+
+
+def power_law_exponent(x, y, level: float = 0.95) -> Interval:
+    """Exponent a of y ~ x^a by least squares of log y on log x, with its t interval.
+
+    exponent = cov(log x, log y) / var(log x): 1 where y is proportional to x, 0 where x does not
+    matter.  The interval, t_{n-2} standard errors either way, counts each of the n points once.
+
+    x, y: [n] positive numbers.  Raises ValueError for n < 3 or numbers that are not positive.
+    """
+    if len(x) < 3 or np.min(x) <= 0 or np.min(y) <= 0:
+        raise ValueError("an exponent needs at least 3 points, all positive")
+    a, b = (np.log(v) - np.log(v).mean() for v in (x, y))
+    slope = (a @ b) / (a @ a)
+    error = np.sqrt(np.sum((b - slope * a) ** 2) / (len(a) - 2) / (a @ a))
+    reach = stats.t.ppf((1 + level) / 2, len(a) - 2) * error
+    return Interval(float(slope), float(slope - reach), float(slope + reach))

@@ -1,0 +1,157 @@
+"""Labelled images by name: `cifar10`, `imagefolder:PATH` and `imagenet:PATH`."""
+
+from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import torchvision
+from PIL import Image
+
+from paperlib.networks.assets import cache_folder
+
+SPLITS = ("train", "test")
+# The names under which image folders commonly keep each split, in order of preference.
+SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val")}
+IMAGENET_FOLDERS = {"train": ("train",), "test": ("val",)}  # its "test" has no labels
+
+
+class UnreadableImageError(OSError):
+    """An image file that cannot be decoded; the message names the file."""
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode one file to RGB: greyscale is repeated, palettes are looked up, alpha is dropped.
+
+    Raises UnreadableImageError, with the file's name, for whatever Pillow cannot decode.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I;16"):  # 16-bit greyscale: convert() alone would clip it
+                image = image.point(lambda value: value / 256).convert("L")
+            elif image.mode == "P":  # by way of RGBA, for palettes with transparent entries
+                image = image.convert("RGBA")
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(f"cannot read the image file {path}: {error}") from error
+
+
+class ImageFolder(torchvision.datasets.ImageFolder):
+    """Images in one folder per class; an unreadable file raises, or yields None if skipped.
+
+    `per_class` keeps so many images of each class, evenly spaced among its sorted file names.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        transform: Callable | None,
+        skip_unreadable: bool,
+        per_class: int | None = None,
+    ):
+        super().__init__(str(root), transform=transform, loader=read_image)
+        self.skip_unreadable = skip_unreadable
+        if per_class is not None:
+            self.samples = self.imgs = _evenly_spaced(self.samples, per_class)
+            self.targets = [label for _, label in self.samples]
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        """The class folders and their labels.  Raises FileNotFoundError where there are none."""
+        try:
+            return super().find_classes(directory)
+        except FileNotFoundError as error:
+            files = sorted(path.name for path in Path(directory).iterdir())[:5]
+            raise FileNotFoundError(
+                f"{directory} has no class folders: expected {directory}/<class>/<image>; "
+                f"found there: {files or 'nothing'}"
+            ) from error
+
+    def __getitem__(self, index: int):
+        try:
+            return super().__getitem__(index)
+        except UnreadableImageError:
+            if self.skip_unreadable:
+                return None
+            raise
+
+
+class ImageNetFolder(ImageFolder):
+    """Folders named by WordNet id, all 1000 of ImageNet or some of them, with ImageNet's labels.
+
+    `classes` are the 1000 readable names that torchvision gives its outputs.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.classes = list(torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        """The WordNet ids found and their labels 0..999.  Raises ValueError for other names."""
+        found, _ = super().find_classes(directory)
+        labels = {wordnet_id: label for label, wordnet_id in enumerate(imagenet_ids())}
+        if unknown := [name for name in found if name not in labels]:
+            raise ValueError(
+                f"{directory}: not among the 1000 WordNet ids of ImageNet: {unknown[:5]}; "
+                "for other classes use imagefolder:PATH"
+            )
+        return found, {name: labels[name] for name in found}
+
+
+def imagenet_ids() -> list[str]:
+    """The WordNet ids of ImageNet's 1000 classes (ILSVRC 2012), sorted: the order of the labels."""
+    return Path(__file__).with_name("imagenet_wordnet_ids.txt").read_text().split()
+
+
+def _evenly_spaced(samples: list[tuple[str, int]], per_class: int) -> list[tuple[str, int]]:
+    if per_class < 1:
+        raise ValueError(f"images per class must be at least 1, not {per_class}")
+    kept = []
+    for _, group in groupby(samples, key=itemgetter(1)):
+        members = list(group)
+        number = min(per_class, len(members))
+        kept += [members[i * len(members) // number] for i in range(number)]
+    return kept
+
+
+def _split_folder(root: Path, split: str, imagenet: bool) -> Path:
+    if not root.is_dir():
+        raise FileNotFoundError(f"image folder {root} does not exist")
+    names = (IMAGENET_FOLDERS if imagenet else SPLIT_FOLDERS)[split]
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    found = sorted(p.name for p in root.iterdir() if p.is_dir())[:10]
+    expected = " or ".join(f"{root / name}/<class>/" for name in names)
+    raise FileNotFoundError(f"no {split} images: expected {expected}; folders there: {found}")
+
+
+def load_dataset(
+    name: str,
+    split: str,
+    transform: Callable | None = None,
+    *,
+    skip_unreadable: bool = False,
+    per_class: int | None = None,
+) -> torchvision.datasets.VisionDataset:
+    """A dataset of (image, label) with a `classes` attribute, by name.
+
+    - `cifar10`: all 60,000 images, downloaded once and checked by torchvision;
+    - `imagefolder:PATH`: `PATH/train/<class>/*` and `PATH/test/<class>/*` (or `val`);
+    - `imagenet:PATH`: the same with WordNet ids as folders, all 1000 or some, labels 0..999.
+
+    `split` is "train" or "test"; `per_class` limits the images of each class in a
+    folder.  Raises ValueError for an unknown name or split, and FileNotFoundError for a folder
+    that is missing or holds no images.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+    kind, _, path = name.partition(":")
+    if name == "cifar10":
+        return torchvision.datasets.CIFAR10(
+            str(cache_folder() / "data"), split == "train", transform, download=True
+        )
+    if kind in (folders := {"imagefolder": ImageFolder, "imagenet": ImageNetFolder}) and path:
+        folder = _split_folder(Path(path).expanduser(), split, kind == "imagenet")
+        return folders[kind](folder, transform, skip_unreadable, per_class)
+    choices = "cifar10, imagefolder:PATH or imagenet:PATH"
+    raise ValueError(f"unknown dataset {name!r}; choose {choices}")

@@ -1,0 +1,73 @@
+"""The banks of a tier: committed ones, or made on first use."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from paperlib.banks.bank import SPLIT_CODES, FeatureBank
+from paperlib.banks.files import BankError
+from paperlib.extraction.named import files_sha256, make_bank
+from paperlib.extraction.options import ExtractOptions
+from paperlib.networks.datasets import load_dataset
+from paperlib.study.paths import ROOT, data_folder
+from paperlib.study.tiers import IMAGES_PER_CLASS, choose_networks
+
+
+def load_bank(
+    network: str, tier: str = "embedded", device: str = "auto", data: str = ""
+) -> FeatureBank:
+    """The bank of a network in a tier; the other tiers make it on first use and keep it in `build`.
+
+    - `embedded` reads the committed banks;
+    - `cifar10` runs the published checkpoint over all 60,000 images, downloaded once;
+    - `imagenet` runs torchvision's NAME[:WEIGHTS] over the folder `data`, `IMAGES_PER_CLASS` of
+      each split; classes of which the folder has no train images are left out.
+
+    Raises ValueError for an unknown tier, a network that the tier does not hold, or no `data`, and
+    BankError where the bank kept of a folder was made of other images than the folder now holds.
+    """
+    networks = choose_networks(tier, [network])
+    if tier == "embedded":
+        return FeatureBank.load(data_folder() / "banks" / f"{networks[0]}.safetensors")
+    if tier == "imagenet" and not data:
+        raise ValueError("tier imagenet needs `data`, a folder with train/ and val/ by WordNet id")
+    place = Path(data).expanduser().resolve().name if tier == "imagenet" else ""
+    path = ROOT / "build" / tier / place / "banks" / f"{network.replace(':', '-')}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = ExtractOptions(device=device)
+    with FileLock(f"{path}.lock"):  # notebooks that run side by side need the same bank
+        if not path.exists() and tier == "cifar10":
+            make_bank(network, "cifar10", path, options)
+        elif not path.exists():
+            origin = (f"torchvision:{network}", f"imagenet:{data}")
+            make_bank(*origin, path, options, per_class=IMAGES_PER_CLASS)
+    bank = FeatureBank.load(path)
+    if tier != "imagenet":
+        return bank
+    _check_origin(bank, path, data)
+    return bank.without_empty_classes()
+
+
+def _check_origin(bank: FeatureBank, path: Path, data: str) -> None:
+    """Raise BankError unless the images that the bank was made of are those of the folder."""
+    limits = bank.metadata.get("images_per_class") or {}
+    found = {split: _files_of(data, split, limits.get(split)) for split in SPLIT_CODES}
+    if bank.metadata.get("files_sha256") != found:
+        raise BankError(
+            f"{path} was not made of the images that {data} holds now (another folder of this "
+            "name, or files that came or went since); delete it, or rename the folder"
+        )
+
+
+@cache
+def _files_of(data: str, split: str, per_class: int | None) -> str | None:
+    return files_sha256(load_dataset(f"imagenet:{data}", split, per_class=per_class))
+
+
+def load_banks(
+    tier: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
+) -> dict[str, FeatureBank]:
+    """The banks of some networks of a tier by name, or of all of them; see `load_bank`."""
+    return {name: load_bank(name, tier, device, data) for name in choose_networks(tier, networks)}

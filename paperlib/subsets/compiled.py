@@ -1,0 +1,128 @@
+"""Compiled counting for large problems on the CPU; `ClassStatistics._count` is the reference.
+
+Imported only where it is used, because numba takes half a second to import.  The machine code is
+kept on disk, so that only the first run ever compiles it (a few seconds).
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+COUNTED_PER_THREAD = 2**19  # features that repay the start of a thread
+RANKED_AT_ONCE = 64  # images, so that their candidates fit the second-level cache
+SLACK = 0.9  # of the last images' k_max-th feature: the next ones' threshold ...
+TRIES = 8  # ... and how often it may be lowered before all features are sorted
+
+
+def count_images(features: Tensor, labels: Tensor, statistics, scale: float) -> None:
+    """Add images to the histogram and the sums of `ClassStatistics`, in place.
+
+    features: [N, D] float32, labels: [N] int64, both on the CPU; fractions are kept in 1/scale.
+    The images are visited class by class, so that the counts of one class stay in the cache and
+    threads share no class.
+    """
+    num_classes, k_max = len(statistics.images), statistics.k_max
+    x, y = features.detach().contiguous().numpy(), labels.numpy()
+    order = np.argsort(y, kind="stable")
+    starts = np.searchsorted(y[order], np.arange(num_classes + 1))
+    step = np.searchsorted(statistics.ks, np.arange(1, k_max + 1))  # grid step of each rank
+    threads = min(torch.get_num_threads(), 1 + x.size // COUNTED_PER_THREAD)
+    bounds = np.searchsorted(starts, np.linspace(0, len(y), threads + 1))
+    bounds[0], bounds[-1] = 0, num_classes
+    histogram = statistics.histogram.numpy()
+    sums = (tensor.numpy() for tensor in (statistics.whole, statistics.fraction))
+    data = (x, order, starts, step, scale, histogram, *sums)
+    with ThreadPoolExecutor(threads) as pool:  # compiled code and NumPy's sort release the GIL
+        list(pool.map(lambda part: _count_classes(*part, *data), pairwise(bounds)))
+
+
+def _count_classes(first, last, x, order, starts, step, scale, histogram, *sums):
+    """Classes first..last-1, some images at a time: pick candidates, sort them, count."""
+    keys = np.empty((RANKED_AT_ONCE, x.shape[1]), np.int64)
+    share = 0.0  # of an image's total, at which its threshold is first tried; 0 for none
+    for c in (c for c in range(first, last) if starts[c] < starts[c + 1]):
+        at_step = np.zeros_like(histogram[:, c])
+        for start in range(starts[c], starts[c + 1], RANKED_AT_ONCE):
+            images = order[start : min(start + RANKED_AT_ONCE, starts[c + 1])]
+            row_sums = (rows[c] for rows in sums)
+            width = _candidates(
+                images, x, x.view(np.int32), len(step), share, scale, keys, *row_sums
+            )
+            near = keys[: len(images), :width]
+            near.sort(axis=1)  # NumPy's sort uses the vector unit
+            share = _count(images, x, near, step, at_step)
+        histogram[:, c] += at_step.cumsum(axis=0, dtype=np.int32)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _total(x):
+    """A quick sum in any order, for thresholds that need not be exact."""
+    total = np.float32(0)
+    for j in range(len(x)):
+        total += x[j]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _candidates(images, features, bits, k_max, share, scale, keys, whole, fraction):
+    """Add images of one class to its sums; their strongest filters to `keys`, at least k_max each.
+
+    bits: the features' bit patterns, [N, D] int32.  Returns the most candidates of an image, up
+    to which the others' rows are filled with a key that sorts last.
+    """
+    num_filters = features.shape[1]
+    near = np.empty(num_filters + 1, np.int64)  # filters at or above the threshold
+    found = np.empty(len(images), np.int64)
+    for i, n in enumerate(images):
+        x = features[n]
+        for j in range(num_filters):
+            value = np.float64(x[j])
+            integer = np.floor(value)
+            whole[j] += np.int64(integer)
+            fraction[j] += np.int64(np.rint((value - integer) * scale))
+        tries, threshold = 0, share * np.float64(_total(x))
+        while True:  # lower the threshold until k_max features reach it
+            tries += 1
+            if share == 0 or tries > TRIES or not np.isfinite(threshold):
+                threshold = -np.inf
+            count = 0
+            for j in range(num_filters):  # without a branch to mispredict
+                near[count] = j
+                count += x[j] >= threshold
+            if count >= k_max:
+                break
+            threshold *= 0.8
+        # One integer orders by larger feature, then lower index: a float32's bits, with the
+        # negative ones turned round and -0.0 made 0.0, are in its order
+        for rank in range(count):
+            bit = np.int64(bits[n, near[rank]])
+            if bit < 0:
+                bit = -(bit & 0x7FFFFFFF)
+            keys[i, rank] = (-bit << 32) + near[rank]
+        found[i] = count
+    width = found.max()
+    for i in range(len(images)):
+        keys[i, found[i] : width] = np.iinfo(np.int64).max
+    return width
+
+
+@njit(cache=True, nogil=True)
+def _count(images, features, keys, step, at_step):
+    """Count sorted keys at their rank's grid step; returns the share for the next threshold."""
+    k_max, num_filters = len(step), features.shape[1]
+    for i in range(len(images)):
+        for rank in range(k_max):
+            at_step[step[rank], keys[i, rank] & 0xFFFFFFFF] += 1
+    if 2 * k_max >= num_filters:
+        return 0.0  # most filters are wanted: no threshold is worth its search
+    share = 0.0
+    for i, n in enumerate(images):
+        lowest, total = features[n, keys[i, k_max - 1] & 0xFFFFFFFF], _total(features[n])
+        if lowest <= 0 or total <= 0:
+            return 0.0  # features of either sign: shares of their sum mean nothing
+        share += np.float64(lowest) / total
+    return SLACK * share / len(images)

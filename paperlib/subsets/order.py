@@ -1,0 +1,104 @@
+"""The k largest of each row, exactly; subsets of filters as index tensors and as matrices."""
+
+from collections.abc import Iterator
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+# One tensor of filter indices per class, most influential first: `[k_c] int64`.
+Subsets = list[Tensor]
+
+AT_ONCE = 2**22  # features ranked together: bounds the memory of a pass
+
+
+def check_shapes(features: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless features are `[N, D]` and labels `[N]`."""
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise ValueError(
+            "features must be [N, D] and labels [N]; got "
+            f"{list(features.shape)} and {list(labels.shape)}"
+        )
+
+
+def check_features(features: Tensor, labels: Tensor, num_classes: int) -> float:
+    """The largest |feature|, 0 without images.
+
+    Raises ValueError unless features `[N, D]` are finite and labels `[N]` lie in 0..C-1.
+    """
+    check_shapes(features, labels)
+    if not features.numel():
+        return 0.0
+    # The extremes are NaN where a feature is, and take no memory
+    extremes = torch.stack(features.aminmax())
+    if not extremes.isfinite().all():
+        raise ValueError("features hold NaN or infinity")
+    if not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(
+            f"labels must lie in 0..{num_classes - 1}, found {labels.min()}..{labels.max()}"
+        )
+    return extremes.abs().max().item()
+
+
+def check_k(k: int, largest: int) -> None:
+    """Raise ValueError unless k is a whole number of filters from 1 to `largest`."""
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= largest:
+        raise ValueError(f"k must be a whole number from 1 to {largest}, not {k!r}")
+
+
+def row_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some images at a time of tensors with one row an image, the first `[N, D]`."""
+    rows = max(1, AT_ONCE // tensors[0].shape[1])
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+
+
+def largest_filters(features: Tensor, k: int) -> Tensor:
+    """`[N, k] int64`: each image's k largest features, ties to the lower index.
+
+    A stable sort, because `torch.topk` promises no order among equal features, and dead filters
+    (exact zeros after ReLU) make such ties common.
+    """
+    return torch.sort(features, dim=1, descending=True, stable=True).indices[:, :k]
+
+
+def highest_scores(score: Tensor, k: int) -> Subsets:
+    """The k filters of each class with the highest score `[C, D]`, ties to the lower index.
+
+    Raises ValueError for k outside 1..D.
+    """
+    check_k(k, score.shape[1])
+    return list(largest_filters(score, k))
+
+
+def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
+    """`[R, k] int64`: the k filters of each row with the highest count, ties to the larger total.
+
+    counts, totals: [R, D]; remaining ties go to the lower index.
+    """
+    # Only filters that reach the k-th highest count can be chosen: few, unless many tie there
+    reach = counts >= counts.topk(k, dim=1).values[:, -1:]
+    near = counts.topk(int(reach.sum(dim=1).max()), dim=1).indices.sort(dim=1).values
+    num_near = near.shape[1]
+    near = near.gather(1, largest_filters(totals.gather(1, near), num_near))
+    place = torch.arange(num_near, 0, -1, device=near.device)  # by total: breaks all ties
+    key = counts.gather(1, near).long() * (num_near + 1) + place
+    return near.gather(1, key.topk(k, dim=1).indices)
+
+
+def membership(subsets: Subsets, num_filters: int) -> Tensor:
+    """`[C, D] bool`: which filters belong to the subset of each class.
+
+    Raises ValueError for an index outside 0..D-1 or listed twice for a class.
+    """
+    sizes = torch.tensor([len(filters) for filters in subsets])
+    classes = torch.arange(len(subsets)).repeat_interleave(sizes)
+    filters = torch.cat([torch.as_tensor(chosen).cpu() for chosen in subsets])
+    outside = (filters < 0) | (filters >= num_filters)
+    if outside.any():
+        raise ValueError(f"class {classes[outside][0]}: filters must lie in 0..{num_filters - 1}")
+    position = (classes * num_filters + filters).sort().values
+    if len(twice := position[1:][position.diff() == 0]):
+        raise ValueError(f"class {twice[0] // num_filters}: a filter is listed twice")
+    member = torch.zeros(len(subsets), num_filters, dtype=torch.bool)
+    member[classes, filters] = True
+    return member

@@ -1,0 +1,84 @@
+"""Exact sums of the features of each class: the same for any order, device, batch or shard."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from paperlib.subsets.order import check_features, row_chunks
+
+FRACTION_BITS = 40  # resolution of class sums: features are rounded to 2**-40
+LARGEST_SUM = 2.0**62  # beyond it the integers would overflow
+
+
+def totals_of(whole: Tensor, fraction: Tensor) -> Tensor:
+    """`whole + fraction * 2**-40` in float64; both int64."""
+    carry = fraction >> FRACTION_BITS  # the canonical form, whatever the order of sums
+    rest = fraction - (carry << FRACTION_BITS)
+    return (whole + carry).double() + rest.double() * 2.0**-FRACTION_BITS
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """Images of each class, `[C] int64`, and sums of their features, `[C, D]`.
+
+    The sums are integers, `whole + fraction * 2**-40`, both int64, so that no order of addition
+    changes them; those of two sets of images add up.
+    """
+
+    images: Tensor
+    whole: Tensor
+    fraction: Tensor
+
+    @property
+    def totals(self) -> Tensor:
+        """Sum of each feature over the images of each class, `[C, D] float64`."""
+        return totals_of(self.whole, self.fraction)
+
+    @property
+    def means(self) -> Tensor:
+        """Mean feature of each class, `[C, D] float64`; zero for a class without images."""
+        return self.totals / self.images.clamp(min=1)[:, None]
+
+    def check_room(self, largest: float, images: int) -> None:
+        """Raise ValueError where adding `images` features of size `largest` could overflow."""
+        # Whoever adds checks first: a bound on every sum is images so far times the largest yet
+        so_far = self.whole.abs().max().item() if self.whole.numel() else 0
+        if so_far + largest * images >= LARGEST_SUM:
+            raise ValueError(
+                f"features of up to {largest:.3g} are too large to be summed exactly over "
+                f"{images} images (sums must stay below 2**62); scale the features down"
+            )
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add features `[n, D] float` of images of classes `y [n] int64`, in place."""
+        exact = x.double()
+        integer = exact.floor()
+        remainder = ((exact - integer) * 2.0**FRACTION_BITS).round()
+        self.whole.index_add_(0, y, integer.long())
+        self.fraction.index_add_(0, y, remainder.long())
+
+    def __add__(self, other: Self) -> Self:
+        self.check_room(other.whole.abs().max().item() if other.whole.numel() else 0, 1)
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: t + getattr(other, name) for name, t in tensors.items()})
+
+
+def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Mean feature of every filter over every class, `[C, D] float64`.
+
+    m_cj = sum_{n: y_n = c} x_nj / N_c; zero for a class without images
+
+    features: [N, D] float, labels: [N] int64.  Raises ValueError on bad shapes, NaN, labels out
+    of range, and features too large to be summed exactly.
+    """
+    largest = check_features(features, labels, num_classes)
+    integers = {"dtype": torch.int64, "device": features.device}
+    shape = (num_classes, features.shape[1])
+    images = torch.bincount(labels, minlength=num_classes)
+    sums = ClassSums(images, torch.zeros(shape, **integers), torch.zeros(shape, **integers))
+    sums.check_room(largest, len(features))
+    for x, y in row_chunks(features, labels):
+        sums.add(x, y)
+    return sums.means
