@@ -47,7 +47,7 @@ def record_claim(
 
 
 def with_interval(record: Mapping) -> str:
-    """`value [low, high]`, all with the decimals that show three digits of the largest finite one."""
+    """`value [low, high]`, all with the decimals that give the largest three digits."""
     numbers = [record[name] for name in ("value", "low", "high")]
     largest = max((abs(number) for number in numbers if math.isfinite(number)), default=0)
     decimals = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 2
