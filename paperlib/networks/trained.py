@@ -28,6 +28,6 @@ def load_trained(path: str | Path) -> tuple[CifarResNet, str]:
             }
     except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a network that `paperlib train` made: {error}") from error
-    model = CifarResNet(record["recipe"]["depth"])
+    model = CifarResNet(record["recipe"]["depth"], num_classes=len(state["linear.bias"]))
     model.load_state_dict(state)
     return model.eval(), record["normalisation"]
