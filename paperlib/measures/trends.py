@@ -88,23 +88,6 @@ def explained_share(y, *factors) -> float:
     return float(1 - rest / total * (len(y) - 1) / (len(y) - rank))
 
 
-def networks_needed(rho: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Networks that a two-sided test at `alpha` needs to see a Spearman correlation of size rho.
-
-    n = 3 + (1 + rho^2 / 2) ((z_{1 - alpha/2} + z_{power}) / atanh(rho))^2, and 2 / n! < alpha
-
-    Raises ValueError for rho outside (0, 1).  Source: Bonett & Wright 2000,
-    doi 10.1007/BF02294183.
-    """
-    if not 0 < abs(rho) < 1:
-        raise ValueError(f"rho must lie between 0 and 1 in size, not {rho}")
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    n = math.ceil(3 + (1 + rho**2 / 2) * (z / math.atanh(abs(rho))) ** 2)
-    while 2 / math.factorial(n) >= alpha:
-        n += 1
-    return n
-
-
 def power_law_exponent(x, y, level: float = 0.95) -> Interval:
     """Exponent a of y ~ x^a by least squares of log y on log x, with its t interval.
 
