@@ -8,7 +8,7 @@ READY := .venv/.ready
 SCORECARD := notebooks/09_scorecard.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test bench lab notebooks lock clean
+.PHONY: help reproduce test bench attack lab notebooks lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(READY)  ## lint, unit tests, and nbval over every notebook
 
 bench: $(READY)  ## measure speed and memory (minutes); DEVICE=cuda for a GPU
 	$(BIN)/python -m benchmarks --device $(DEVICE)
+
+attack: $(READY)  ## damage files and kill jobs by the thousand (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

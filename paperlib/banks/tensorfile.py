@@ -57,6 +57,13 @@ def content_sha256(columns: Mapping[str, Column]) -> str:
     return digest.hexdigest()
 
 
+def record_sha256(tensors: Mapping[str, Tensor], record: dict) -> str:
+    """SHA-256 over tensors and over everything that a record, of JSON values, says of them."""
+    columns = {name: Column.of(tensor) for name, tensor in tensors.items()}
+    text = content_sha256(columns) + json.dumps(record, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_tensors(path: Path, columns: Mapping[str, Column], metadata: dict[str, str]) -> None:
     """Write a safetensors file with no more than one chunk in memory.
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paperlib.heads.decomposed import MANY, DecomposedHead, sparse_product
+from paperlib.heads.decomposed import MANY, DecomposedHead, check_head, sparse_product
 from paperlib.subsets.order import Subsets, check_features
 
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
@@ -35,6 +35,7 @@ def correct_by_k(
     features: [N, D] float, labels: [N] int64, weight: [C, D], bias: [C], subsets: {k: subsets}.
     Kept per image, so that intervals of differences can resample the same images.
     """
+    check_head(weight, bias)
     check_features(features, labels, len(weight))
     heads = [DecomposedHead(weight, bias, chosen) for chosen in subsets.values()]
     correct = torch.empty(len(heads), len(labels), dtype=torch.bool, device=features.device)
@@ -53,6 +54,11 @@ def correct_by_k(
 def accuracy_by_k(
     features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, subsets: Mapping[int, Subsets]
 ) -> dict[int, float]:
-    """Accuracy of the decomposed head for every k: the mean of `correct_by_k` over images."""
+    """Accuracy of the decomposed head for every k: the mean of `correct_by_k` over images.
+
+    Raises ValueError for no images and as `correct_by_k` does.
+    """
+    if not len(labels):
+        raise ValueError("no images to classify")
     correct = correct_by_k(features, labels, weight, bias, subsets)
     return dict(zip(subsets, correct.double().mean(dim=1).tolist(), strict=True))

@@ -11,6 +11,20 @@ SPARSE = 8  # ... at most one weight in so many is kept
 FEW, MANY = 6, 64  # images below which compiled code is fastest; images that a product takes
 
 
+def check_head(weight: Tensor, bias: Tensor) -> None:
+    """Raise ValueError unless a weight `[C, D]` and a bias `[C]` are finite tensors that fit."""
+    parts = (weight, bias)
+    shapes = [list(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
+    if not all(isinstance(p, Tensor) for p in parts) or (
+        weight.ndim != 2 or bias.shape != weight.shape[:1]
+    ):
+        raise ValueError(
+            f"a head has a weight [C, D] and a bias [C]; got {shapes[0]} and {shapes[1]}"
+        )
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise ValueError("the head holds NaN or infinity")
+
+
 class DecomposedHead(nn.Module):
     """A linear layer cut to the filters of each class; a drop-in for the dense head.
 
@@ -27,11 +41,7 @@ class DecomposedHead(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
         super().__init__()
-        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-            found = f"{list(weight.shape)} and {list(bias.shape)}"
-            raise ValueError(f"a head has a weight [C, D] and a bias [C]; got {found}")
-        if not (weight.isfinite().all() and bias.isfinite().all()):
-            raise ValueError("the head holds NaN or infinity")
+        check_head(weight, bias)
         if len(subsets) != len(weight):
             raise ValueError(f"{len(subsets)} subsets for a head of {len(weight)} classes")
         member = membership(subsets, weight.shape[1]).to(weight.device)
@@ -68,6 +78,8 @@ class DecomposedHead(nn.Module):
         return float32_on_cpu and not learns and x.ndim == 2 and x.shape[1] == self.num_filters
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_tracing() and x.shape[-1] != self.num_filters:
+            raise ValueError(f"the head reads {self.num_filters} features, got {x.shape[-1]}")
         if not self.reads_only_kept(x):
             return F.linear(x, self.weight, self.bias)
         if len(x) < FEW:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from paperlib.heads.decomposed import DecomposedHead
+from paperlib.heads.decomposed import DecomposedHead, check_head
 from paperlib.subsets.order import Subsets, check_features, membership
 
 SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
@@ -20,13 +20,25 @@ HISTORY = 30  # gradients that L-BFGS remembers
 FLAT = 1e-4  # largest slope of the loss at which a fit counts as converged
 
 
+def _check_fit(weight: Tensor, bias: Tensor, features: Tensor) -> None:
+    check_head(weight, bias)
+    if features.ndim != 2 or features.shape[1] != weight.shape[1] or not len(features):
+        raise ValueError(
+            f"features must be [N, {weight.shape[1]}] with N above 0, got {list(features.shape)}"
+        )
+    if not torch.stack(features.aminmax()).isfinite().all():
+        raise ValueError("features hold NaN or infinity")
+
+
 def mean_fill(weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor) -> DecomposedHead:
     """Stand in for every omitted feature with its mean over the train images.
 
     b'_c = b_c + sum_{j not in I_c} W[c, j] mean(x_j)
 
-    A constant per class, folded into the bias.  features: [N, D] float, the train split.
+    A constant per class, folded into the bias.  features: [N, D] float, the train split.  Raises
+    ValueError for features or a head that are not finite or do not fit.
     """
+    _check_fit(weight, bias, features)
     omitted = weight * ~membership(subsets, weight.shape[1]).to(weight.device)
     means = features.double().mean(dim=0)
     return DecomposedHead(weight, bias + (omitted.double() @ means).to(bias.dtype), subsets)
@@ -40,8 +52,10 @@ def least_squares_refit(
     min over (w, b) of sum_n (b + sum_{j in I_c} w_j x_nj - logit_nc)^2
 
     features: [N, D] float, the train split.  With z = [x, 1] and G = z^T z, class c solves
-    G[I, I] v = G[I, :] [W_c, b_c], so the cost in memory is D^2 whatever N and C.
+    G[I, I] v = G[I, :] [W_c, b_c], so the cost in memory is D^2 whatever N and C.  Raises
+    ValueError as `mean_fill` does.
     """
+    _check_fit(weight, bias, features)
     z = F.pad(features.double(), (0, 1), value=1.0)  # [N, D + 1]
     gram = z.T @ z
     dense = torch.cat([weight, bias[:, None]], dim=1).double()  # [C, D + 1]
@@ -112,6 +126,7 @@ def fit_by_softmax(
     max_iterations: int,
 ) -> tuple[DecomposedHead, float]:
     """The head of `softmax_refit`, wherever its iterations end, and the largest slope left."""
+    _check_fit(weight, bias, features)
     check_features(features, labels, len(weight))
     if not l2 >= 0:
         raise ValueError(f"l2 must not be negative, got {l2}")

@@ -19,8 +19,11 @@ def split_head(model: nn.Module, name: str | None = None) -> Head:
     """The final `nn.Linear` of a classifier: the one named, or the last one registered.
 
     Extraction verifies on real images that its output is the network's output.  Raises
-    ValueError that lists the modules looked at where there is no such layer.
+    ValueError that lists the modules looked at where there is no such layer, TypeError for what
+    is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a model must be an nn.Module, not {type(model).__name__}")
     modules = {key: module for key, module in model.named_modules() if key}
     linear = [key for key, module in modules.items() if isinstance(module, nn.Linear)]
     if name is None and linear:
@@ -29,7 +32,8 @@ def split_head(model: nn.Module, name: str | None = None) -> Head:
         wanted = "no nn.Linear" if name is None else f"no nn.Linear named {name!r}"
         looked_at = linear or [f"{key} ({type(m).__name__})" for key, m in modules.items()]
         raise ValueError(
-            f"{type(model).__name__} has {wanted}; modules looked at: {', '.join(looked_at[-30:])}"
+            f"{type(model).__name__} has {wanted}; modules looked at: "
+            f"{', '.join(looked_at[-30:]) or 'none, it has no modules within'}"
         )
     return Head(name, modules[name])
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +13,7 @@ from safetensors.torch import save
 from paperlib.banks.atomic import whole_file
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.banks.files import BankError
+from paperlib.banks.tensorfile import record_sha256
 from paperlib.measures.collapse import Scatter, class_scatter
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.study.paths import data_folder
@@ -72,7 +72,7 @@ class TrainingRun:
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         record = {"name": self.name, "classes": bank.class_names, "ks": counted.ks}
         record["metadata"] = bank.metadata
-        record["sha256"] = _digest(tensors, record)
+        record["sha256"] = record_sha256(tensors, record)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
             file.write(save(tensors, {RECORD_KEY: json.dumps(record, sort_keys=True)}))
@@ -87,7 +87,7 @@ class TrainingRun:
             with safe_open(path, framework="pt") as file:
                 record = json.loads(file.metadata()[RECORD_KEY])
                 t = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if record.pop("sha256") != _digest(t, record):
+            if record.pop("sha256") != record_sha256(t, record):
                 raise BankError(f"{path} does not match its SHA-256: the file was altered")
             head = LinearHead(t["head.weight"], t["head.bias"])
             features = t["features"].float()
@@ -102,11 +102,6 @@ class TrainingRun:
         bank.metadata = record["metadata"]
         scatter = Scatter(t["within"].double(), t["between"].double())
         return cls(record["name"], bank, statistics, scatter)
-
-
-def _digest(tensors: dict[str, torch.Tensor], record: dict) -> str:
-    """SHA-256 over the tensors and everything said of them."""
-    return sha256(save(tensors) + json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _smallest_type(images: torch.Tensor) -> torch.dtype:

@@ -13,7 +13,14 @@ AT_ONCE = 2**22  # features ranked together: bounds the memory of a pass
 
 
 def check_shapes(features: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless features are `[N, D]` and labels `[N]`."""
+    """Raise ValueError unless features are `[N, D] float` and labels `[N] int64` tensors."""
+    for name, given in (("features", features), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            kind = type(given).__name__
+            raise ValueError(f"{name} must be a tensor, not {kind}: use torch.as_tensor")
+    if not features.is_floating_point() or labels.dtype != torch.int64:
+        found = f"{features.dtype} and {labels.dtype}"
+        raise ValueError(f"features must be floating point and labels int64, got {found}")
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ValueError(
             "features must be [N, D] and labels [N]; got "
@@ -88,11 +95,19 @@ def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
 def membership(subsets: Subsets, num_filters: int) -> Tensor:
     """`[C, D] bool`: which filters belong to the subset of each class.
 
-    Raises ValueError for an index outside 0..D-1 or listed twice for a class.
+    Raises ValueError for an index outside 0..D-1, not whole, or listed twice for a class.
     """
+    subsets = [torch.as_tensor(chosen).cpu() for chosen in subsets]
+    for c, chosen in enumerate(subsets):
+        whole = chosen.numel() == 0 or not (
+            chosen.is_floating_point() or chosen.dtype == torch.bool
+        )
+        if chosen.ndim != 1 or not whole:
+            found = f"{chosen.dtype} of shape {list(chosen.shape)}"
+            raise ValueError(f"class {c}: filters must be [k] whole numbers, got {found}")
     sizes = torch.tensor([len(filters) for filters in subsets])
     classes = torch.arange(len(subsets)).repeat_interleave(sizes)
-    filters = torch.cat([torch.as_tensor(chosen).cpu() for chosen in subsets])
+    filters = torch.cat(subsets).long()
     outside = (filters < 0) | (filters >= num_filters)
     if outside.any():
         raise ValueError(f"class {classes[outside][0]}: filters must lie in 0..{num_filters - 1}")

@@ -39,6 +39,8 @@ def influential_filters(statistics: ClassStatistics, k: int | float) -> Subsets:
     Raises ValueError for k outside the range counted, for a class without images, and for a share
     of features that are negative.  Source: the paper's influential features, arXiv 2112.07719.
     """
+    if not statistics.images.any():
+        raise ValueError("no images were counted, so no filters can be chosen")
     if which := empty_classes(statistics.images):
         raise ValueError(
             f"classes without images have no influential filters ({which}); leave them out with "

@@ -16,9 +16,9 @@ from torchvision.datasets import VisionDataset
 from tqdm import tqdm
 
 from paperlib.banks.atomic import write_text
-from paperlib.banks.tensorfile import Column, write_tensors
+from paperlib.banks.tensorfile import Column, record_sha256, write_tensors
 from paperlib.networks.cifar import CifarResNet
-from paperlib.networks.trained import PREFIX, RECORD_KEY
+from paperlib.networks.trained import PREFIX, RECORD_KEY, check_digest, read_record
 from paperlib.training.batches import NORMALISATION, Batches
 from paperlib.training.recipe import Recipe
 
@@ -128,10 +128,11 @@ def _start(
     if not state.exists():
         return model, optimizer, []
     try:
+        record = read_record(state)
         with safe_open(state, framework="pt", device=str(device)) as file:
-            record = json.loads(file.metadata()[RECORD_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        check_digest(state, tensors, record)
+    except (SafetensorError, ValueError) as error:
         raise TrainingError(f"{state} cannot be read ({error}); delete it to start anew") from error
     if record["recipe"] != asdict(recipe):
         raise TrainingError(
@@ -167,4 +168,5 @@ def _save(path: Path, model: nn.Module, record: dict, optimizer: SGD | None = No
         for name, parameter in model.named_parameters():
             tensors[MOMENTUM + name] = optimizer.state[parameter]["momentum_buffer"]
     columns = {name: Column.of(t.detach().cpu().contiguous()) for name, t in tensors.items()}
-    write_tensors(path, columns, {RECORD_KEY: json.dumps(record)})
+    digest = record_sha256({name: column.chunks[0] for name, column in columns.items()}, record)
+    write_tensors(path, columns, {RECORD_KEY: json.dumps(record | {"sha256": digest})})
