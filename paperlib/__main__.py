@@ -9,6 +9,7 @@ import paperlib
 # Name, the module that holds its arguments and its work, and one line of help
 COMMANDS = {
     "extract": ("paperlib.extraction.command", "run a network over images: features into a bank"),
+    "train": ("paperlib.training.command", "train CIFAR ResNets from scratch"),
     "reproduce": ("paperlib.study.reproduce", "run the paper's notebooks, print the verdicts"),
 }
 

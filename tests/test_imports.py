@@ -17,6 +17,7 @@ ROOMS = {
     "networks": set(),
     "subsets": set(),
     "extraction": {"__init__", "banks", "networks", "subsets"},  # __init__: the version
+    "training": {"banks", "extraction", "networks"},
     "heads": {"subsets"},
     "measures": {"subsets"},
 }

@@ -2,14 +2,19 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models as torchvision_models
 
 from paperlib.networks.cifar import BasicBlock, CifarResNet
+from paperlib.networks.cifar_runs import RUNS
+from paperlib.networks.datasets import load_dataset
 from paperlib.networks.head import split_head
-from paperlib.networks.named import CHECKPOINTS, find_checkpoint, load_network
+from paperlib.networks.named import find_checkpoint, load_network
+from paperlib.networks.strips import CifarStrips
 
 
 @pytest.fixture
@@ -46,11 +51,53 @@ def test_checkpoints_load_strictly(assets):
     for network in ("resnet20", "resnet56"):
         loaded = load_network(network)
         assert not loaded.model.training
-        assert CHECKPOINTS[network].partition("-")[2][:8] == loaded.checkpoint_sha256[:8]
+        assert loaded.checkpoint_sha256.startswith(RUNS[network].sha256)
+
+
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if ":" in name])
+def test_runs_of_others_load_and_classify(assets, name):
+    """Every tensor of every file finds its place: most of 100 test images are right."""
+    if not (assets / "data" / "cifar10").is_dir():
+        pytest.skip("the assets hold no cifar10")
+    loaded = load_network(name)
+    images = load_dataset("cifar10", "test", loaded.transform)
+    some = [images[i] for i in range(100)]
+    x, y = torch.stack([x for x, _ in some]), torch.tensor([y for _, y in some])
+    with torch.inference_mode():
+        assert (loaded.model(x).argmax(dim=1) == y).sum() >= 85
+    assert loaded.checkpoint_sha256 == RUNS[name].sha256
+
+
+def test_runs_are_named(empty_cache):
+    with pytest.raises(ValueError, match="resnet20 has no run 'segra'; choose from akamaster"):
+        load_network("resnet20:segra")
+    with pytest.raises(ValueError, match="not a network that `paperlib train` made"):
+        load_network(f"trained:{__file__}")
+
+
+def test_strips_are_official_cifar10(assets):
+    """Balanced classes, the published mean of the train pixels, labels in official order."""
+    if not (assets / "data" / "cifar10").is_dir():
+        pytest.skip("the assets hold no cifar10")
+    train, test = (load_dataset("cifar10", split) for split in ("train", "test"))
+    assert (len(train), len(test)) == (50_000, 1_000)
+    assert np.bincount(train.targets).tolist() == [5000] * 10
+    mean = train.data.reshape(-1, 3).mean(axis=0, dtype=np.float64) / 255
+    assert mean.round(4).tolist() == [0.4914, 0.4822, 0.4465]
+    assert [test.classes[c] for c in test.targets[:4]] == ["cat", "ship", "ship", "airplane"]
+
+
+def test_strips_without_labels_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no strips train_00"):
+        CifarStrips(tmp_path, "train")
+    Image.new("RGB", (1024, 3)).save(tmp_path / "train_00.png")
+    (tmp_path / "train_labels.txt").write_text("1\n2\n")
+    with pytest.raises(ValueError, match="3 train images, but 2 labels"):
+        CifarStrips(tmp_path, "train")
 
 
 def test_altered_checkpoint_is_refused(assets, tmp_path, monkeypatch):
-    name = CHECKPOINTS["resnet20"]
+    name = "resnet20-12fca82f.th"
     (tmp_path / "checkpoints").mkdir()
     copy = shutil.copyfile(assets / "checkpoints" / name, tmp_path / "checkpoints" / name)
     copy.write_bytes(copy.read_bytes()[:-1] + b"\x00")
@@ -61,9 +108,12 @@ def test_altered_checkpoint_is_refused(assets, tmp_path, monkeypatch):
 
 def test_missing_checkpoint_is_downloaded_and_checked(empty_cache, monkeypatch, tmp_path_factory):
     """A local file stands in for the network: the wrong bytes must be refused."""
-    source = tmp_path_factory.mktemp("server")
-    (source / CHECKPOINTS["resnet20"]).write_bytes(b"not the checkpoint")
-    monkeypatch.setattr("paperlib.networks.named.CHECKPOINT_URL", f"{source.as_uri()}/")
+    source = tmp_path_factory.mktemp("server") / "resnet20.th"
+    source.write_bytes(b"not the checkpoint")
+    real = torch.hub.download_url_to_file
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda _, *rest, **kw: real(source.as_uri(), *rest, **kw)
+    )
     with pytest.raises(RuntimeError, match="invalid hash value"):
         find_checkpoint("resnet20")
     assert not any(path.is_file() for path in empty_cache.rglob("*"))

@@ -75,7 +75,7 @@ def test_random_weights_are_seeded_and_leave_the_generator_alone():
             "torchvision:resnet18:IMAGENET1K_V2",
             "resnet18 has no weights 'IMAGENET1K_V2'; choose from IMAGENET1K_V1, DEFAULT, random",
         ),
-        ("keras:vgg16", "unknown library 'keras'; choose from torchvision, timm"),
+        ("keras:vgg16", r"unknown network 'keras:vgg16'; choose from .* torchvision:NAME"),
         (
             "resnet18",
             r"unknown network 'resnet18'; .* torchvision:NAME\[:WEIGHTS \| :random\], timm:NAME",

@@ -10,7 +10,7 @@ from paperlib.extraction.distributed import process_rank
 from paperlib.extraction.named import make_bank
 from paperlib.extraction.options import PRECISIONS, ExtractOptions
 from paperlib.networks.assets import sha256_of
-from paperlib.networks.named import CHECKPOINTS, ZOO_NAMES
+from paperlib.networks.named import NAMES
 
 EXAMPLES = """examples:
   paperlib extract --network resnet20 --dataset imagefolder:photos --out bank.safetensors
@@ -24,7 +24,7 @@ same command again: it goes on where it was."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `paperlib extract` takes."""
     default = ExtractOptions()
-    networks = ", ".join([*CHECKPOINTS, *ZOO_NAMES])
+    networks = ", ".join(NAMES)
     parser.add_argument("--network", "--model", required=True, metavar="NAME", help=networks)
     parser.add_argument(
         "--dataset",

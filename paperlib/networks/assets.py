@@ -33,14 +33,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch_checkpoint(url: str) -> Path:
-    """The file behind an address that ends in `name-<first digits of its SHA-256>.<suffix>`.
+def fetch_checkpoint(url: str, expected: str, name: str = "") -> Path:
+    """The file behind an address, whose SHA-256 starts with `expected`.
 
-    Looked for under `checkpoints/` in the assets and in the cache, else downloaded to the cache.
-    Raises RuntimeError where the SHA-256 does not start with the digits in the name.
+    Looked for as `checkpoints/NAME` in the assets and in the cache, else downloaded to the cache;
+    `name` is the last part of the address if it is empty.  Raises RuntimeError where the SHA-256
+    starts with other digits.
     """
-    name = url.rpartition("/")[2]
-    expected = Path(name).stem.rpartition("-")[2]
+    name = name or url.rpartition("/")[2]
     path = find_asset(f"checkpoints/{name}")
     if path is None:
         path = cache_folder() / "checkpoints" / name

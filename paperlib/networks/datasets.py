@@ -8,7 +8,8 @@ from pathlib import Path
 import torchvision
 from PIL import Image
 
-from paperlib.networks.assets import cache_folder
+from paperlib.networks.assets import cache_folder, find_asset
+from paperlib.networks.strips import CifarStrips
 
 SPLITS = ("train", "test")
 # The names under which image folders commonly keep each split, in order of preference.
@@ -135,7 +136,8 @@ def load_dataset(
 ) -> torchvision.datasets.VisionDataset:
     """A dataset of (image, label) with a `classes` attribute, by name.
 
-    - `cifar10`: all 60,000 images, downloaded once and checked by torchvision;
+    - `cifar10`: the 50,000 train images and the first 1,000 test images where the assets hold
+      them (`data/cifar10`), else all 60,000, downloaded once and checked by torchvision;
     - `imagefolder:PATH`: `PATH/train/<class>/*` and `PATH/test/<class>/*` (or `val`);
     - `imagenet:PATH`: the same with WordNet ids as folders, all 1000 or some, labels 0..999.
 
@@ -146,6 +148,8 @@ def load_dataset(
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
     kind, _, path = name.partition(":")
+    if name == "cifar10" and (strips := find_asset("data/cifar10")):
+        return CifarStrips(strips, split, transform)
     if name == "cifar10":
         return torchvision.datasets.CIFAR10(
             str(cache_folder() / "data"), split == "train", transform, download=True

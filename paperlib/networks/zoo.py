@@ -13,6 +13,7 @@ from torchvision import models
 
 from paperlib.networks.assets import fetch_checkpoint, sha256_of
 
+LIBRARIES = ("torchvision", "timm")
 RANDOM = "random"  # in place of weights: initial weights, drawn from seed 0
 PAPER_WEIGHTS = "IMAGENET1K_V1"  # of torchvision; the paper's ResNet-50 is one of these
 
@@ -39,9 +40,10 @@ def load_from_zoo(network: str) -> PretrainedNetwork:
     """
     library, _, rest = network.partition(":")
     name, _, weights = rest.partition(":")
-    if library not in (loaders := {"torchvision": _from_torchvision, "timm": _from_timm}):
-        raise ValueError(f"unknown library {library!r}; choose from {', '.join(loaders)}")
-    model, transform, digest = loaders[library](name, weights)
+    if library not in LIBRARIES:
+        raise ValueError(f"unknown library {library!r}; choose from {', '.join(LIBRARIES)}")
+    load = _from_torchvision if library == "torchvision" else _from_timm
+    model, transform, digest = load(name, weights)
     return PretrainedNetwork(network, model.eval(), transform, digest)
 
 
@@ -87,7 +89,7 @@ def _from_torchvision(name: str, weights: str) -> tuple[nn.Module, Callable, str
                 chosen.transforms(),
                 "",
             )
-    path = fetch_checkpoint(chosen.url)
+    path = fetch_checkpoint(chosen.url, Path(chosen.url).stem.rpartition("-")[2])
     with _files_in(path.parent.parent):
         model = builder(weights=chosen, progress=False)
     if getattr(model, "aux_logits", False):  # Inception keeps its auxiliary head

@@ -1,0 +1,1 @@
+"""CIFAR ResNets from scratch, so that training itself can be varied."""
