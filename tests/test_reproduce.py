@@ -11,6 +11,8 @@ import pytest
 
 from paperlib.__main__ import main
 from paperlib.study import reproduce
+from paperlib.study.claims import record_claim
+from paperlib.study.registry import CLAIMS
 from paperlib.study.reproduce import find_notebooks, parameters_for
 
 
@@ -104,9 +106,8 @@ def test_on_imagenet_folders_may_be_relative_and_cifar_notebooks_stay_out(projec
     )
 
 
-def test_interruption_leaves_finished_notebooks_whole(project):
-    """SIGINT to the whole group, as Ctrl-C sends it, while the second notebook sleeps."""
-    write_notebook(project / "notebooks", "01_fails", "tier = ''", "import time; time.sleep(300)")
+def start_runner(project):
+    """The runner of the project's notebooks 00 and 01, one at a time, once 01 is running."""
     script = project / "run.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom paperlib.__main__ import main\n"
@@ -116,13 +117,48 @@ def test_interruption_leaves_finished_notebooks_whole(project):
         "if __name__ == '__main__':\n    sys.exit(main(['reproduce', '00', '01', '--jobs', '1']))\n"
     )
     run = subprocess.Popen([sys.executable, script], start_new_session=True, stderr=subprocess.PIPE)
-    build = project / "build" / "embedded"
     deadline = time.monotonic() + 60
-    while not (build / ".01_fails.partial.ipynb").exists():
+    while not (project / "build" / "embedded" / ".01_fails.partial.ipynb").exists():
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    os.killpg(run.pid, signal.SIGINT)
+    return run
+
+
+@pytest.mark.parametrize("interrupt", [os.killpg, os.kill], ids=["whole group", "runner alone"])
+def test_interruption_leaves_finished_notebooks_whole(project, interrupt):
+    """SIGINT while the second notebook sleeps: as Ctrl-C sends it, and to the runner alone."""
+    write_notebook(project / "notebooks", "01_fails", "tier = ''", "import time; time.sleep(300)")
+    run = start_runner(project)
+    interrupt(run.pid, signal.SIGINT)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 130 and b"finished notebooks are whole" in errors
+    assert b"Traceback" not in errors and b"caught in kernel" not in errors
+    build = project / "build" / "embedded"
     assert [path.name for path in build.iterdir()] == ["00_works.ipynb"]
     nbformat.validate(nbformat.read(build / "00_works.ipynb", as_version=4))
+
+
+def test_a_dead_kernel_is_reported_with_its_cell(project, capsys):
+    """As if the system had killed it for want of memory."""
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    write_notebook(project / "notebooks", "01_fails", "tier = ''", "print('fine')", kill)
+    assert main(["reproduce", "01"]) == 1
+    shown = capsys.readouterr()
+    assert "01_fails: FAILED, cell [4]: the kernel died (killed, or out of memory)" in shown.out
+    partial = nbformat.read(project / "build" / "embedded" / "01_fails.failed.ipynb", as_version=4)
+    assert "fine" in str(partial.cells[-2].outputs)
+
+
+def test_only_verdicts_of_this_run_are_printed(project, capsys):
+    """A record that an earlier run left is not shown, and that of the notebook that ran is new."""
+    figures = project / "build" / "embedded" / "figures"
+    key = "baseline-accuracy"
+    record = "from paperlib.study.claims import record_claim\nfrom pathlib import Path\n"
+    record += f"_ = record_claim(Path({str(figures)!r}), {key!r}, 91.7, 90.1, 93.2, reason='none')"
+    name = CLAIMS[key].notebook
+    write_notebook(project / "notebooks", name, "tier = ''", record)
+    record_claim(figures, key, 1.0, 0.5, 1.5, reason="none")
+    record_claim(figures, "cheaper-head", 8.0, 7.0, 9.0, reason="none")
+    assert main(["reproduce", name]) == 0
+    shown = capsys.readouterr().out
+    assert "91.7 [90.1, 93.2]" in shown and "1.0 [0.5" not in shown and "costs less" not in shown

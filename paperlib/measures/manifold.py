@@ -46,7 +46,11 @@ def principal_components(features: Tensor, *, centred: bool = True) -> Principal
     _check_matrix(features, 2)
     x = features.double()
     centre = x.mean(dim=0) if centred else torch.zeros_like(x[0])
-    covariance = (x - centre).T @ (x - centre) / len(x)
+    return principal_axes((x - centre).T @ (x - centre) / len(x), centre)
+
+
+def principal_axes(covariance: Tensor, centre: Tensor) -> PrincipalComponents:
+    """The principal components of a covariance `[D, D] float64` about `centre [D] float64`."""
     variances, directions = torch.linalg.eigh(covariance)  # in rising order
     return PrincipalComponents(variances.flip(0).clamp(min=0), directions.flip(1), centre)
 

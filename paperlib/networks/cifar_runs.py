@@ -31,6 +31,7 @@ class Run(NamedTuple):
 
     network: str
     run: str
+    recipe: str  # runs of one recipe differ in depth and chance alone, as far as we know
     option: str  # of the shortcuts, "A" or "B"
     normalisation: str
     repository: str

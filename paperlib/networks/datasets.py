@@ -1,4 +1,4 @@
-"""Labelled images by name: `cifar10`, `imagefolder:PATH` and `imagenet:PATH`."""
+"""Labelled images by name: `cifar10[:N]`, `imagefolder:PATH` and `imagenet:PATH`."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -126,6 +126,21 @@ def _split_folder(root: Path, split: str, imagenet: bool) -> Path:
     raise FileNotFoundError(f"no {split} images: expected {expected}; folders there: {found}")
 
 
+def _cifar10(
+    split: str, transform: Callable | None, number: str
+) -> torchvision.datasets.VisionDataset:
+    if number and not (number.isdecimal() and int(number)):
+        raise ValueError(f"cifar10:N takes a number of train images, not {number!r}")
+    if strips := find_asset("data/cifar10"):
+        images = CifarStrips(strips, split, transform)
+    else:
+        root = str(cache_folder() / "data")
+        images = torchvision.datasets.CIFAR10(root, split == "train", transform, download=True)
+    if number and split == "train":
+        images.data, images.targets = images.data[: int(number)], images.targets[: int(number)]
+    return images
+
+
 def load_dataset(
     name: str,
     split: str,
@@ -138,6 +153,7 @@ def load_dataset(
 
     - `cifar10`: the 50,000 train images and the first 1,000 test images where the assets hold
       them (`data/cifar10`), else all 60,000, downloaded once and checked by torchvision;
+      `cifar10:N` keeps the first N train images and all test images;
     - `imagefolder:PATH`: `PATH/train/<class>/*` and `PATH/test/<class>/*` (or `val`);
     - `imagenet:PATH`: the same with WordNet ids as folders, all 1000 or some, labels 0..999.
 
@@ -148,14 +164,10 @@ def load_dataset(
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
     kind, _, path = name.partition(":")
-    if name == "cifar10" and (strips := find_asset("data/cifar10")):
-        return CifarStrips(strips, split, transform)
-    if name == "cifar10":
-        return torchvision.datasets.CIFAR10(
-            str(cache_folder() / "data"), split == "train", transform, download=True
-        )
+    if kind == "cifar10" and (path or name == kind):
+        return _cifar10(split, transform, path)
     if kind in (folders := {"imagefolder": ImageFolder, "imagenet": ImageNetFolder}) and path:
         folder = _split_folder(Path(path).expanduser(), split, kind == "imagenet")
         return folders[kind](folder, transform, skip_unreadable, per_class)
-    choices = "cifar10, imagefolder:PATH or imagenet:PATH"
+    choices = "cifar10[:N], imagefolder:PATH or imagenet:PATH"
     raise ValueError(f"unknown dataset {name!r}; choose {choices}")

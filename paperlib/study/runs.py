@@ -1,0 +1,120 @@
+"""Training runs in compact files: what the depth claim needs of each, without 50,000 features."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from paperlib.banks.atomic import whole_file
+from paperlib.banks.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.banks.files import BankError
+from paperlib.measures.collapse import Scatter, class_scatter
+from paperlib.networks.cifar_runs import RUNS
+from paperlib.study.paths import data_folder
+from paperlib.subsets.counting import ClassStatistics
+from paperlib.subsets.sweeps import sweep_statistics
+
+TRAIN_SAMPLE = 2000  # train images whose features are kept, the first; statistics count all
+RECORD_KEY = "paperlib.run"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One trained network: a bank of few images, and exact statistics of all train images.
+
+    bank: some train images and all test images; statistics: of all train images, at every k;
+    scatter: within and between classes, of all train images.  Features of the bank are rounded to
+    float16 in the file; everything else was computed before the rounding.
+    """
+
+    name: str
+    bank: FeatureBank
+    statistics: ClassStatistics
+    scatter: Scatter
+
+    @classmethod
+    def of(cls, name: str, bank: FeatureBank, sample: int = TRAIN_SAMPLE) -> Self:
+        """What is kept of a whole bank."""
+        train = bank.split("train")
+        labelled = (train.features, train.labels, bank.num_classes)
+        kept = bank.split_codes == SPLIT_CODES["test"]
+        kept[(~kept).nonzero().flatten()[:sample]] = True
+        half = bank.features[kept].half().float()
+        head = LinearHead(*(part.float() for part in bank.head))
+        logits = half @ head.weight.T + head.bias
+        rest = (bank.labels[kept], bank.split_codes[kept], bank.class_names, head)
+        few = FeatureBank(half, logits, *rest)
+        few.metadata = bank.metadata
+        return cls(name, few, sweep_statistics(*labelled), class_scatter(*labelled))
+
+    def save(self, path: Path) -> Path:
+        """Write the file, whole or not at all, the same bytes every time."""
+        bank, counted = self.bank, self.statistics
+        tensors = {
+            "features": bank.features.half(),
+            "labels": bank.labels.to(torch.int16),
+            "split": bank.split_codes,
+            "head.weight": bank.head.weight,
+            "head.bias": bank.head.bias,
+            "images": counted.images,
+            "whole": counted.whole,
+            "fraction": counted.fraction,
+            "histogram": counted.histogram.to(_smallest_type(counted.images)),
+            "within": self.scatter.within.float(),
+            "between": self.scatter.between.float(),
+        }
+        record = {"name": self.name, "classes": bank.class_names, "ks": counted.ks}
+        text = json.dumps(record | {"metadata": bank.metadata}, sort_keys=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            file.write(save(contiguous, {RECORD_KEY: text}))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.  Raises FileNotFoundError, or BankError for another file."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no training run at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads(file.metadata()[RECORD_KEY])
+                t = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            head = LinearHead(t["head.weight"], t["head.bias"])
+            features = t["features"].float()
+            logits = features @ head.weight.T + head.bias
+            rest = (t["labels"].long(), t["split"], record["classes"], head)
+            counts = (t["images"], t["whole"], t["fraction"])
+            histogram = t["histogram"].to(torch.int32)
+            statistics = ClassStatistics(*counts, tuple(record["ks"]), histogram)
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise BankError(f"{path} holds no training run: {error}") from error
+        bank = FeatureBank(features, logits, *rest)
+        bank.metadata = record["metadata"]
+        scatter = Scatter(t["within"].double(), t["between"].double())
+        return cls(record["name"], bank, statistics, scatter)
+
+
+def _smallest_type(images: torch.Tensor) -> torch.dtype:
+    return torch.int16 if images.max() <= torch.iinfo(torch.int16).max else torch.int32
+
+
+def run_path(name: str) -> Path:
+    """Where the compact file of a run is: `data/runs/resnet20-segura.safetensors`."""
+    return data_folder() / "runs" / f"{name.replace(':', '-')}.safetensors"
+
+
+def load_runs(names: Sequence[str] = ()) -> dict[str, TrainingRun]:
+    """The committed training runs by name, in the order of `cifar_runs.csv`; all if none is named.
+
+    Raises ValueError for a run that is not there, naming those that are.
+    """
+    known = [name for name in RUNS if run_path(name).exists()]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no training runs {unknown}; choose from {', '.join(known)}")
+    return {name: TrainingRun.load(run_path(name)) for name in names or known}
