@@ -27,7 +27,9 @@ def test_repairs_by_hand():
     found = repairs(silenced, decisions, LABELS, MEMBER)
     assert found.wrong.tolist() == [0, 0, 1, 1, 0]
     # Without filter 2 both are right, and nothing that was decided 0 breaks
-    assert found.repaired.tolist() == found.readable.tolist() == [0, 0, 1, 1, 0]
+    assert (
+        found.repaired.tolist() == found.readable.tolist() == found.net.tolist() == [0, 0, 1, 1, 0]
+    )
     only = repairs(
         silenced, decisions, LABELS, torch.tensor([[True, False, False], MEMBER[1].tolist()])
     )
@@ -40,7 +42,7 @@ def test_a_filter_that_breaks_more_than_it_repairs_is_no_reading():
     labels = torch.tensor([0, 0, 1])
     silenced = decisions_when_silenced(features, WEIGHT, BIAS)
     found = repairs(silenced, torch.zeros(3).long(), labels, MEMBER)
-    assert found.repaired.tolist() == [0, 0, 1] and not found.readable.any()
+    assert found.repaired.tolist() == [0, 0, 1] and not (found.readable | found.net).any()
 
 
 def test_new_errors_by_hand():
@@ -78,12 +80,14 @@ def test_one_by_one():
         errors = [m for m in alike if labels[m] != p]
         fixes = [j for j in subsets[p].tolist() if p != y and without(j, n) == y]
         assert found.repaired[n] == bool(fixes)
-        good = False
+        good = net = False
         for j in fixes:
-            repaired = sum(without(j, m) == labels[m] for m in errors) / max(len(errors), 1)
+            fixed = sum(without(j, m) == labels[m] for m in errors)
             held = [m for m in alike if labels[m] == p]
-            good |= bool(repaired >= sum(without(j, m) != p for m in held) / max(len(held), 1))
-        assert found.readable[n] == good
+            broken = sum(without(j, m) != p for m in held)
+            good |= bool(fixed / max(len(errors), 1) >= broken / max(len(held), 1))
+            net |= bool(1 + fixed >= broken)
+        assert (found.readable[n], found.net[n]) == (good, net)
     assert 0 < found.readable.sum() < found.repaired.sum() < found.wrong.sum()
 
     harm = new_errors(silenced, decisions, labels, member)

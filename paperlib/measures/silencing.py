@@ -22,11 +22,12 @@ def decisions_when_silenced(features: Tensor, weight: Tensor, bias: Tensor) -> T
 
 
 class Repairs(NamedTuple):
-    """Of each image, `[N] bool`: decided wrongly; repaired by a filter; by one that does good."""
+    """Of each image, `[N] bool`: decided wrongly; repaired by some filter; readable; net."""
 
     wrong: Tensor
     repaired: Tensor
     readable: Tensor
+    net: Tensor
 
 
 def repairs(silenced: Tensor, decisions: Tensor, labels: Tensor, member: Tensor) -> Repairs:
@@ -34,12 +35,13 @@ def repairs(silenced: Tensor, decisions: Tensor, labels: Tensor, member: Tensor)
 
     Image n, decided p != y_n, is *repaired* if for some j in I_p the decision without j is y_n; it
     is *readable* if such a j, silenced whenever the head says p, repairs at least as large a
-    share of the other images wrongly decided p as it breaks of those rightly decided p.
+    share of the other images wrongly decided p as it breaks of those rightly decided p, and *net*
+    if it repairs at least as many images as it breaks.
 
     silenced: [D, N] int64 of `decisions_when_silenced`, decisions and labels: [N] int64, member:
-    [C, D] bool, the filters to try for each class.  Shares, because a head with many errors has
-    more to repair and less to break.  After Wong, Santurkar & Madry 2021, arXiv 2105.04857, who
-    silence one feature and ask for the first alone.
+    [C, D] bool, the filters to try for each class.  Shares beside numbers, because a head with
+    many errors has more to repair and less to break.  After Wong, Santurkar & Madry 2021,
+    arXiv 2105.04857, who silence one feature and ask for the repair of the image alone.
     """
     wrong = decisions != labels
     tried = member[decisions]  # [N, D]
@@ -53,10 +55,11 @@ def repairs(silenced: Tensor, decisions: Tensor, labels: Tensor, member: Tensor)
         sums = per_image.new_zeros(len(member), per_image.shape[1])
         return sums.index_add_(0, decisions, per_image)[decisions]
 
-    others_repaired = (by_decision(repaired) - 1) / (by_decision(wrong) - 1).clamp(min=1)
-    share_broken = by_decision(broken) / by_decision(~wrong).clamp(min=1)
-    does_good = repaired & (others_repaired >= share_broken)
-    return Repairs(wrong, repaired.any(dim=1), does_good.any(dim=1))
+    gains, losses = by_decision(repaired), by_decision(broken)  # [N, D], of the head's decision
+    share_gained = (gains - 1) / (by_decision(wrong) - 1).clamp(min=1)  # the image itself left out
+    share_lost = losses / by_decision(~wrong).clamp(min=1)
+    good = (repaired, repaired & (share_gained >= share_lost), repaired & (gains >= losses))
+    return Repairs(wrong, *(of_filter.any(dim=1) for of_filter in good))
 
 
 class NewErrors(NamedTuple):
