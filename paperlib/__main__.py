@@ -10,6 +10,7 @@ import paperlib
 COMMANDS = {
     "extract": ("paperlib.extraction.command", "run a network over images: features into a bank"),
     "train": ("paperlib.training.command", "train CIFAR ResNets from scratch"),
+    "runs": ("paperlib.study.make_runs", "make the compact files of the training runs"),
     "reproduce": ("paperlib.study.reproduce", "run the paper's notebooks, print the verdicts"),
 }
 

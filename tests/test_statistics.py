@@ -14,9 +14,16 @@ from paperlib.measures.intervals import (
     half_sample_draws,
     interval,
     mean_interval,
+    resampled_within,
     smallest_within,
 )
-from paperlib.measures.trends import networks_needed, power_law_exponent, rank_correlation, spearman
+from paperlib.measures.trends import (
+    explained_share,
+    partial_rank_correlation,
+    power_law_exponent,
+    rank_correlation,
+    spearman,
+)
 from paperlib.study.rules import proportional
 
 
@@ -121,24 +128,6 @@ def test_many_values_use_random_orders():
     assert ours == rank_correlation(x, y)
 
 
-def test_networks_needed_have_the_power_promised():
-    """Of samples of the size named, drawn with the correlation named, 80 % are significant."""
-    rho, rng = 0.7, np.random.default_rng(7)
-    n = networks_needed(rho)
-    pearson = 2 * np.sin(np.pi * rho / 6)  # of the bivariate normal whose Spearman's is rho
-    x, noise = rng.normal(size=(2, 2000, n))
-    y = pearson * x + (1 - pearson**2) ** 0.5 * noise
-    found = np.abs(spearman(x, y))
-    t = found * np.sqrt((n - 2) / (1 - found**2))
-    assert np.mean(t > stats.t.ppf(0.975, n - 2)) == pytest.approx(0.8, abs=0.06)
-
-
-def test_networks_needed_respects_the_smallest_p():
-    assert networks_needed(0.999) == 5
-    assert networks_needed(0.999, alpha=0.001) == 7
-    assert networks_needed(-0.5) == networks_needed(0.5)
-
-
 def test_power_laws_are_recovered():
     depths = np.array([20, 32, 44, 56, 110])
     assert power_law_exponent(depths, 3 * depths) == pytest.approx((1, 1, 1), abs=1e-6)
@@ -183,8 +172,6 @@ def test_the_rule_that_reads_an_exponent(found, verdict):
         (lambda: half_sample_draws(len, 3), "at least 4 images, got 3"),
         (lambda: rank_correlation([1, 2], [1, 2]), "n at least 3"),
         (lambda: rank_correlation([1, 2, 3], [1, 2]), r"got \(3,\), \(2,\)"),
-        (lambda: networks_needed(1.0), "between 0 and 1 in size, not 1.0"),
-        (lambda: networks_needed(0), "between 0 and 1"),
         (lambda: power_law_exponent([1, 2], [1, 2]), "at least 3 points"),
         (lambda: power_law_exponent([1, 2, 3], [1, 0, 2]), "all positive"),
     ],
@@ -213,3 +200,50 @@ def test_draws_over_runs_by_hand():
     two = draws_over_runs(np.tile([0.0, 1.0], (20_000, 1)))
     assert set(two) == {0, 0.5, 1} and two.std() == pytest.approx(0.5 / 2**0.5, rel=0.02)
     assert np.array_equal(two, draws_over_runs(np.tile([0.0, 1.0], (20_000, 1))))
+
+
+def test_resampling_within_groups_keeps_their_sizes():
+    groups = np.array(["b", "a", "b", "c", "a", "b"])
+    rows = resampled_within(groups, draws=500, seed=3)
+    assert (groups[rows] == groups).all() and (rows[:, 3] == 3).all()
+    assert np.array_equal(rows, resampled_within(groups, draws=500, seed=3))
+    drawn = np.bincount(rows[:, [0, 2, 5]].ravel(), minlength=6)[[0, 2, 5]]
+    assert np.abs(drawn / drawn.sum() - 1 / 3).max() < 0.04
+
+
+def test_partial_correlation_equals_the_textbook_formula():
+    """(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2)) for one variable given."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=40)
+    x, y = z + rng.normal(size=40), z + rng.normal(size=40)
+    xy, xz, yz = spearman(x, y), spearman(x, z), spearman(y, z)
+    expected = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    assert partial_rank_correlation(x, y, z) == pytest.approx(expected)
+    assert partial_rank_correlation(x, y, z, z) == pytest.approx(expected)
+
+
+def test_nothing_is_left_where_the_given_explains_all():
+    x = np.arange(12.0)
+    assert partial_rank_correlation(x, x[::-1], x**3) == 0
+    common = np.random.default_rng(1).normal(size=2000)
+    a, b = (common + np.random.default_rng(s).normal(size=2000) for s in (2, 3))
+    assert spearman(a, b) > 0.4 and abs(partial_rank_correlation(a, b, common)) < 0.05
+
+
+def test_explained_share_equals_an_analysis_of_variance():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1, 2], 10)
+    y = groups + rng.normal(size=30)
+    inside = sum(((y[groups == g] - y[groups == g].mean()) ** 2).sum() for g in range(3))
+    expected = 1 - inside / ((y - y.mean()) ** 2).sum() * 29 / 27
+    assert explained_share(y, groups) == pytest.approx(expected)
+    assert explained_share(groups.astype(float), groups) == pytest.approx(1)
+    assert np.isnan(explained_share(y, np.arange(30)))
+
+
+def test_groups_at_random_explain_nothing_on_average():
+    rng = np.random.default_rng(0)
+    shares = [explained_share(rng.normal(size=24), rng.integers(4, size=24)) for _ in range(300)]
+    assert abs(np.mean(shares)) < 0.02
+    both = [explained_share(y := rng.normal(size=24), y > 0, rng.integers(3, size=24))]
+    assert both[0] > 0.3

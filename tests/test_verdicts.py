@@ -17,6 +17,7 @@ from paperlib.study.claims import scorecard, scorecard_markdown
 from paperlib.study.paths import ROOT
 from paperlib.study.registry import CLAIMS
 from paperlib.study.rules import NOT_REPRODUCED, NOT_TESTABLE, PARTLY, REPRODUCED
+from paperlib.study.runs import TrainingRun
 
 RANK = {REPRODUCED: 2, PARTLY: 1, NOT_REPRODUCED: 0, NOT_TESTABLE: 0}
 COMMITTED = {key: ROOT / "figures" / "claims" / f"{key}.json" for key in CLAIMS}
@@ -35,6 +36,25 @@ def forge(path, generator):
     logits = bank.features @ head.weight.T
     path.unlink()  # the original stays mapped into memory
     replace(bank, logits=logits, labels=labels, stored_head=head).save(path)
+
+
+def forge_run(path, generator):
+    """A training run that is sound but meaningless, as `forge` makes a bank."""
+    run = TrainingRun.load(path)
+    bank = run.bank
+    head = LinearHead(torch.randn(bank.head.weight.shape, generator=generator), bank.head.bias)
+    labels = bank.labels[torch.randperm(len(bank), generator=generator)]
+    logits = bank.features @ head.weight.T + head.bias
+    TrainingRun.of(run.name, replace(bank, logits=logits, labels=labels, stored_head=head)).save(
+        path
+    )
+
+
+def shuffle_collapse(path):
+    """The collapse ratios of our own training runs, each in another run's place."""
+    table = pd.read_csv(path)
+    table["collapse ratio"] = table["collapse ratio"].sample(frac=1, random_state=0).to_numpy()
+    table.to_csv(path, index=False)
 
 
 def reverse_depth(path):
@@ -62,6 +82,9 @@ def forged(tmp_path_factory):
     generator = torch.Generator().manual_seed(0)
     for path in sorted((folder / "data" / "banks").glob("*.safetensors")):
         forge(path, generator)
+    for path in sorted((folder / "data" / "runs").glob("*.safetensors")):
+        forge_run(path, generator)
+    shuffle_collapse(folder / "data" / "trained_runs.csv")
     reverse_depth(folder / "data" / "selectivity.csv")
     slow_down(folder / "data" / "better_subsets.json")
     notebooks = [path for path in reproduce.find_notebooks() if "scorecard" not in path.stem]

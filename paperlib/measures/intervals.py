@@ -81,6 +81,19 @@ def smallest_within(
     return index if sizes is None else np.asarray(sizes)[index]
 
 
+def resampled_within(groups, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """Rows drawn with replacement within their groups: `[draws, n] int64` indices.
+
+    groups: [n] labels.  Each group keeps its size; a group of one is drawn every time.
+    """
+    groups, rng = np.asarray(groups), np.random.default_rng(seed)
+    rows = np.empty((draws, len(groups)), dtype=np.int64)
+    for group in np.unique(groups):
+        (members,) = np.nonzero(groups == group)
+        rows[:, members] = rng.choice(members, size=(draws, len(members)))
+    return rows
+
+
 def half_sample_draws(
     estimate: Callable[[np.ndarray], float], n: int, *, draws: int = 50, seed: int = 0
 ) -> np.ndarray:

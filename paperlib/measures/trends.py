@@ -1,4 +1,4 @@
-"""Does one figure follow another: rank correlations with permutation p, exponents."""
+"""Does one figure follow another: rank correlations, exponents, shares of the variance."""
 
 import math
 from itertools import permutations
@@ -9,6 +9,7 @@ from scipy import stats
 
 from paperlib.measures.intervals import Interval
 
+NOTHING = 1e-12  # of the squared ranks: what rounding leaves of a residual that is zero
 MAX_EXACT = 8  # values whose orders (8! = 40,320) are all counted; beyond, a random sample of them
 
 
@@ -55,21 +56,36 @@ def rank_correlation(x, y, *, draws: int = 10_000, seed: int = 0) -> RankCorrela
     return RankCorrelation(float(spearman(x, y)), float(p))
 
 
-def networks_needed(rho: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Networks that a two-sided test at `alpha` needs to see a Spearman correlation of size rho.
+def partial_rank_correlation(x, y, *given) -> float:
+    """Spearman's rho of x and y once what the ranks of others tell of both is taken away.
 
-    n = 3 + (1 + rho^2 / 2) ((z_{1 - alpha/2} + z_{power}) / atanh(rho))^2, and 2 / n! < alpha
-
-    Raises ValueError for rho outside (0, 1).  Source: Bonett & Wright 2000,
-    doi 10.1007/BF02294183.
+    corr(e_x, e_y), with e the residuals of the ranks after least squares on the ranks of `given`;
+    0 where nothing is left of either.  x, y and each of `given`: [n] numbers.
     """
-    if not 0 < abs(rho) < 1:
-        raise ValueError(f"rho must lie between 0 and 1 in size, not {rho}")
-    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    n = math.ceil(3 + (1 + rho**2 / 2) * (z / math.atanh(abs(rho))) ** 2)
-    while 2 / math.factorial(n) >= alpha:
-        n += 1
-    return n
+    design = np.column_stack([_centred_ranks(values) for values in given])
+    ranks = np.column_stack([_centred_ranks(x), _centred_ranks(y)])
+    a, b = (ranks - design @ np.linalg.lstsq(design, ranks)[0]).T
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > NOTHING * len(a) ** 3 else 0.0
+
+
+def explained_share(y, *factors) -> float:
+    """Share of the variance of y that groups explain, less what as many groups would by chance.
+
+    R^2_adj = 1 - (1 - R^2) (n - 1) / (n - 1 - p), of least squares on the groups' p dummies,
+    additive for several factors; about 0 or below where they explain nothing
+
+    y: [n] numbers, each factor [n] labels.  NaN where groups are as many as values.
+    """
+    y = np.asarray(y, dtype=np.float64)
+    dummies = [np.asarray(f)[:, None] == np.unique(f)[1:] for f in factors]
+    design = np.column_stack([np.ones(len(y)), *dummies]).astype(np.float64)
+    rank = np.linalg.matrix_rank(design)
+    rest = np.sum((y - design @ np.linalg.lstsq(design, y)[0]) ** 2)
+    total = np.sum((y - y.mean()) ** 2)
+    if rank == len(y) or total == 0:
+        return math.nan
+    return float(1 - rest / total * (len(y) - 1) / (len(y) - rank))
 
 
 def power_law_exponent(x, y, level: float = 0.95) -> Interval:

@@ -42,24 +42,21 @@ def sizes_of(run: TrainingRun, k: int = 5) -> dict[str, float]:
     - *weight norm*: of the head, relative to sqrt(C).
     """
     train, test = run.bank.split("train"), run.bank.split("test")
-    labelled = (test.features, test.labels, *test.head)
-    num_filters = test.num_filters
-    nothing = [torch.empty(0, dtype=torch.int64)] * test.num_classes  # a constant decision
-    by_k = {0: nothing} | influential_by_k(run.statistics)
-    accuracy = 100 * correct_by_k(*labelled, by_k).double().mean(dim=1)
+    tried, correct = head_curve(run)
+    accuracy = 100 * correct.double().mean(dim=1)
 
     balanced = run.scatter.within + run.scatter.between  # classes are equally frequent
     axes = principal_axes(balanced, run.statistics.means.mean(dim=0))
-    ranks = [0, *size_grid(num_filters)]
+    ranks = [0, *size_grid(test.num_filters)]
     centre, directions = axes.centre, axes.directions
     picked = decisions_by_dimension(test.features, *test.head, directions, centre, ranks=ranks)
     by_rank = 100 * (picked == test.labels).double().mean(dim=1)
 
-    full, cut = accuracy[-1].item(), accuracy[list(by_k).index(k)].item()
+    full, cut = accuracy[-1].item(), accuracy[tried.index(k)].item()
     return {
         "accuracy, %": full,
         f"points lost at k = {k}": full - cut,
-        "filters within 1 point": int(smallest_within(accuracy, list(by_k))),
+        "filters within 1 point": int(smallest_within(accuracy, tried)),
         "features for half the mass": _half_the_mass(train.features),
         "components for 95 %": components_for_variance(axes.variances, 0.95),
         "participation ratio": participation_ratio(axes.variances),
@@ -68,6 +65,17 @@ def sizes_of(run: TrainingRun, k: int = 5) -> dict[str, float]:
         "collapse ratio": collapse_ratio(run.scatter),
         "weight norm": (test.head.weight.norm() / test.num_classes**0.5).item(),
     }
+
+
+def head_curve(run: TrainingRun) -> tuple[list[int], torch.Tensor]:
+    """Sizes k from 0 to D, and which test images the head of that size has right: `[K, N] bool`.
+
+    The head of size k is cut to the k influential filters of each class of all train images.
+    """
+    test = run.bank.split("test")
+    nothing = [torch.empty(0, dtype=torch.int64)] * test.num_classes  # a constant decision
+    by_k = {0: nothing} | influential_by_k(run.statistics)
+    return list(by_k), correct_by_k(test.features, test.labels, *test.head, by_k)
 
 
 def _half_the_mass(features: torch.Tensor) -> float:
