@@ -65,8 +65,8 @@ def test_truncated_photo_is_named(folder):
 
 
 def test_bad_names_and_folders_are_named(folder, tmp_path_factory):
-    for name in ("mnist", "imagefolder", "imagefolder:", "cifar10:x"):
-        with pytest.raises(ValueError, match="choose cifar10, imagefolder:PATH or"):
+    for name in ("mnist", "imagefolder", "imagefolder:", "cifar10:"):
+        with pytest.raises(ValueError, match=r"choose cifar10\[:N\], imagefolder:PATH or"):
             load_dataset(name, "train")
     with pytest.raises(ValueError, match="unknown split 'dev'; choose from train, test"):
         load_dataset(f"imagefolder:{folder}", "dev")
@@ -78,3 +78,20 @@ def test_bad_names_and_folders_are_named(folder, tmp_path_factory):
     (empty / "train" / "cat").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="cat"):
         load_dataset(f"imagefolder:{empty}", "train")
+
+
+def test_the_first_train_images_and_all_test_images(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "cifar10"
+    folder.mkdir(parents=True)
+    for split, number in (("train", 6), ("test", 4)):
+        pixels = np.arange(number, dtype=np.uint8).repeat(3072).reshape(number, 1024, 3)
+        Image.fromarray(pixels).save(folder / f"{split}_00.png")
+        (folder / f"{split}_labels.txt").write_text("\n".join(map(str, range(number))))
+    monkeypatch.setenv("PAPERLIB_ASSETS", str(tmp_path))
+    assert [len(load_dataset("cifar10", split)) for split in ("train", "test")] == [6, 4]
+    some = load_dataset("cifar10:3", "train", np.asarray)
+    assert [(x.shape, x.max(), y) for x, y in some] == [((32, 32, 3), y, y) for y in range(3)]
+    assert len(load_dataset("cifar10:3", "test")) == 4
+    for bad in ("cifar10:0", "cifar10:all"):
+        with pytest.raises(ValueError, match="takes a number of train images, not"):
+            load_dataset(bad, "train")

@@ -150,6 +150,14 @@ CLAIMS = {
         "exponent of the decision dimension against depth, runs of one recipe",
         proportional(),
     ),
+    "few-filters-in-all-runs": Claim(
+        "A handful of filters decides each class in other training runs too",
+        "5 of 64 filters a class",
+        "abstract; one training run",
+        "06_dimension_and_depth",
+        "filters a class for accuracy within 1 point of the full head, mean of all runs",
+        at_most(16, 32, "of 64 filters"),
+    ),
     "collapse-sets-filters": Claim(
         "Few filters go with collapsed features, whatever depth and accuracy",
         BEYOND,

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
 from torchvision.datasets import VisionDataset
 from tqdm import tqdm
@@ -86,7 +86,9 @@ def train(
     return out
 
 
-def _step(model: nn.Module, optimizer: SGD, x, y, rate: float) -> tuple:
+def _step(
+    model: nn.Module, optimizer: SGD, x: Tensor, y: Tensor, rate: float
+) -> tuple[Tensor, Tensor]:
     """One step of descent; the batch's mean loss and correct images, left on the device."""
     for group in optimizer.param_groups:
         group["lr"] = rate
