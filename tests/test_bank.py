@@ -168,8 +168,14 @@ def test_tampered_and_foreign_banks_are_named(small_bank, tmp_path):
     assert len(load_after()) == 60
     with pytest.raises(BankError, match="do not match their SHA-256"):
         load_after(lambda tensors: tensors["features"].view(-1)[7].add_(1e-3))
-    with pytest.raises(BankError, match="schema version is 2, this paperlib reads 1"):
-        load_after(schema_version=2)
+    with pytest.raises(BankError, match="schema version is 3, this paperlib reads up to 2"):
+        load_after(schema_version=3)
+    with pytest.raises(BankError, match="the header does not match its SHA-256"):
+        load_after(class_names=["a", "b", "c"])
+    with pytest.raises(BankError, match="the header does not match its SHA-256"):
+        load_after(metadata={"network": "another"})
+    with pytest.raises(BankError, match="the header does not match its SHA-256"):
+        load_after(content_sha256=None, header_sha256=None)
     with pytest.raises(BankError, match="schema version is None"):
         load_after(schema_version=None)
     with pytest.raises(BankError, match="missing tensors: labels"):
@@ -178,5 +184,6 @@ def test_tampered_and_foreign_banks_are_named(small_bank, tmp_path):
         load_after(lambda tensors: tensors.update({"head.weight": torch.rand(3, 6)}))
     with pytest.raises(BankError, match=r"labels is torch.int32, expected torch.int64"):
         load_after(lambda tensors: tensors.update(labels=tensors["labels"].int()))
-    foreign = load_after(content_sha256=None, class_names=["a", "b", "c"])
+    undigested = {"content_sha256": None, "header_sha256": None}
+    foreign = load_after(schema_version=1, **undigested, class_names=["a", "b", "c"])
     assert foreign.class_names == ["a", "b", "c"]

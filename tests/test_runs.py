@@ -99,6 +99,12 @@ def test_other_files_are_refused(bank, tmp_path):
     bank.save(tmp_path / "bank.safetensors")
     with pytest.raises(BankError, match="holds no training run"):
         TrainingRun.load(tmp_path / "bank.safetensors")
+    path = TrainingRun.of("mine", bank).save(tmp_path / "run.safetensors")
+    whole = path.read_bytes()
+    for altered in (whole[:-9] + b"\x01" + whole[-8:], whole.replace(b"mine", b"mime")):
+        path.write_bytes(altered)
+        with pytest.raises(BankError, match="does not match its SHA-256"):
+            TrainingRun.load(path)
     with pytest.raises(ValueError, match=r"no training runs \['resnet20:me'\]; choose from resnet"):
         load_runs(["resnet20:me"])
 

@@ -34,6 +34,18 @@ class HeadFit(NamedTuple):
     agreement: float
 
 
+def _whole_numbers(name: str, values, dtype: torch.dtype) -> Tensor:
+    """Integers of a type, from any numbers that are whole and fit."""
+    given = torch.as_tensor(values)
+    if given.dtype == torch.bool or given.is_complex():
+        raise BankError(f"{name} must be whole numbers, not {given.dtype}")
+    integers = given.to(dtype)
+    if not torch.equal(integers.to(given.dtype), given):
+        odd = given[integers.to(given.dtype) != given][0].item()
+        raise BankError(f"{name} must be whole numbers from 0, found {odd:g}")
+    return integers
+
+
 @dataclass(eq=False)
 class FeatureBank:
     """Penultimate features with their logits and labels; any framework can make one.
@@ -58,9 +70,13 @@ class FeatureBank:
     def __post_init__(self) -> None:
         self.features = torch.as_tensor(self.features, dtype=torch.float32)
         self.logits = torch.as_tensor(self.logits, dtype=torch.float32)
-        self.labels = torch.as_tensor(self.labels, dtype=torch.int64)
+        self.labels = _whole_numbers("labels", self.labels, torch.int64)
         if self.split_codes is None:
-            self.split_codes = torch.zeros(len(self.labels), dtype=torch.uint8)
+            self.split_codes = torch.zeros_like(self.labels)
+        self.split_codes = _whole_numbers("split codes", self.split_codes, torch.uint8)
+        if self.stored_head is not None:
+            parts = (torch.as_tensor(part, dtype=torch.float32) for part in self.stored_head)
+            self.stored_head = LinearHead(*parts)
         self._check_shapes()
         self.class_names = list(self.class_names) or [str(c) for c in range(self.num_classes)]
         self._check_values()
@@ -89,6 +105,11 @@ class FeatureBank:
                 "features must be [N, D], logits [N, C] and labels [N]; got "
                 f"{list(self.features.shape)}, {list(self.logits.shape)}, {list(self.labels.shape)}"
             )
+        if 0 in self.features.shape[1:] or 0 in self.logits.shape[1:]:
+            raise BankError(
+                f"a bank needs filters and classes, got {self.features.shape[1]} filters and "
+                f"{self.logits.shape[1]} classes"
+            )
         rows = {"features": self.features, "logits": self.logits, "split": self.split_codes}
         for name, tensor in (
             rows.items() | {f"blocks/{k}": v for k, v in self.blocks.items()}.items()
@@ -106,11 +127,17 @@ class FeatureBank:
     def _check_values(self) -> None:
         if len(self.class_names) != self.num_classes:
             raise BankError(f"{len(self.class_names)} class names for {self.num_classes} logits")
+        if odd := next((name for name in self.class_names if not isinstance(name, str)), None):
+            raise BankError(f"class names must be strings, found {odd!r}")
+        if not isinstance(self.metadata, dict):
+            raise BankError(f"metadata must be a dict, not {type(self.metadata).__name__}")
         low, high = self.labels.min().item(), self.labels.max().item()
         if low < 0 or high >= self.num_classes:
             raise BankError(f"labels must lie in 0..{self.num_classes - 1}, found {low}..{high}")
         if self.split_codes.max() > max(SPLIT_CODES.values()):
             raise BankError(f"split holds {self.split_codes.max()}; known codes are {SPLIT_CODES}")
+        if self.stored_head and not all(part.isfinite().all() for part in self.stored_head):
+            raise BankError("the head holds NaN or infinity")
         named = {f"blocks/{key}": block for key, block in self.blocks.items()}
         for name, tensor in ({"features": self.features, "logits": self.logits} | named).items():
             for start in range(0, len(tensor), ROWS_AT_ONCE):
@@ -124,7 +151,8 @@ class FeatureBank:
         """The final layer: stored, or the affine map from features to logits by least squares.
 
         W, b = argmin sum_n |x_n W^T + b - logits_n|^2, in float64; filters that are constant
-        over the bank get the minimum-norm weight.  Raises BankError where N < D + 1.
+        over the bank get the minimum-norm weight.  Raises BankError where N < D + 1, and where
+        the logits are not those of any such layer.
         """
         if self.stored_head is not None:
             return self.stored_head
@@ -137,7 +165,9 @@ class FeatureBank:
         design = torch.cat([self.features.double(), ones], dim=1)
         # gelsd, the driver for a rank-deficient design, exists on the CPU only
         solution = torch.linalg.lstsq(design, self.logits.double(), driver="gelsd").solution
-        return LinearHead(solution[:-1].T.float().contiguous(), solution[-1].float())
+        head = LinearHead(solution[:-1].T.float().contiguous(), solution[-1].float())
+        self._fit_of(head)
+        return head
 
     def head_fit(self) -> HeadFit:
         """The integrity check: residual and agreement of the head with the stored logits.
@@ -145,10 +175,13 @@ class FeatureBank:
         A float32 network leaves a residual near 1e-5; a quantised one leaves its quantisation
         step.  Raises BankError where the head picks another class for over 5 % of the images.
         """
+        return self._fit_of(self.head)
+
+    def _fit_of(self, head: LinearHead) -> HeadFit:
         residual, agreeing = 0.0, 0
         chunks = zip(*(t.split(ROWS_AT_ONCE) for t in (self.features, self.logits)), strict=True)
         for features, stored in chunks:
-            logits = features @ self.head.weight.T + self.head.bias
+            logits = features @ head.weight.T + head.bias
             residual = max(residual, (logits - stored).abs().max().item())
             agreeing += int((logits.argmax(1) == stored.argmax(1)).sum())
         agreement = agreeing / len(self)

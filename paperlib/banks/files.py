@@ -1,5 +1,6 @@
 """Bank files: the tensors of a bank in one safetensors file, with a header that is checked."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from paperlib.banks.tensorfile import Column, content_sha256, write_tensors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1, which other programs may write, has no digest, or one of the tensors alone
 HEADER_KEY = "paperlib"  # the one key of the safetensors metadata: all of ours, as JSON
 DTYPES = {
     "features": torch.float32,
@@ -35,6 +36,10 @@ def write_bank(
         "class_names": class_names,
         "metadata": metadata,
     }
+    try:
+        header["header_sha256"] = _header_sha256(header)
+    except TypeError as error:
+        raise BankError(f"metadata must hold JSON values only: {error}") from error
     # One key, because safetensors writes several in an order that changes between runs
     write_tensors(path, columns, {HEADER_KEY: json.dumps(header, sort_keys=True)})
 
@@ -49,8 +54,10 @@ def read_bank(path: Path) -> tuple[dict, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
+            if not isinstance(header, dict):
+                raise BankError(f"its header is a {type(header).__name__}, not a JSON object")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise BankError(
             "it is not a whole safetensors file (truncated, or a pickle or another "
             f"format, which paperlib does not open): {error}"
@@ -59,10 +66,16 @@ def read_bank(path: Path) -> tuple[dict, dict[str, Tensor]]:
     return header, tensors
 
 
+def _header_sha256(header: dict) -> str:
+    """Digest of all of a header but itself: what the tensors' digest does not cover."""
+    covered = {key: value for key, value in header.items() if key != "header_sha256"}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+
+
 def _check_schema(header: dict, tensors: dict[str, Tensor]) -> None:
     version = header.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise BankError(f"schema version is {version}, this paperlib reads {SCHEMA_VERSION}")
+    if isinstance(version, bool) or version not in range(1, SCHEMA_VERSION + 1):
+        raise BankError(f"schema version is {version}, this paperlib reads up to {SCHEMA_VERSION}")
     if missing := sorted(set(DTYPES) - set(tensors)):
         raise BankError(f"missing tensors: {', '.join(missing)}")
     if ("head.weight" in tensors) != ("head.bias" in tensors):
@@ -70,7 +83,9 @@ def _check_schema(header: dict, tensors: dict[str, Tensor]) -> None:
     for name, dtype in (DTYPES | OPTIONAL_DTYPES).items():
         if name in tensors and tensors[name].dtype != dtype:
             raise BankError(f"{name} is {tensors[name].dtype}, expected {dtype}")
-    # A bank written by another program need not carry a checksum.
     digest = content_sha256({name: Column.of(tensor) for name, tensor in tensors.items()})
     if header.get("content_sha256", digest) != digest:
         raise BankError("the tensors do not match their SHA-256: the file was altered")
+    known = header.get("header_sha256")
+    if (version > 1 or known is not None) and known != _header_sha256(header):
+        raise BankError("the header does not match its SHA-256: the file was altered")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -68,12 +69,13 @@ class TrainingRun:
             "within": self.scatter.within.float(),
             "between": self.scatter.between.float(),
         }
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         record = {"name": self.name, "classes": bank.class_names, "ks": counted.ks}
-        text = json.dumps(record | {"metadata": bank.metadata}, sort_keys=True)
+        record["metadata"] = bank.metadata
+        record["sha256"] = _digest(tensors, record)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
-            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            file.write(save(contiguous, {RECORD_KEY: text}))
+            file.write(save(tensors, {RECORD_KEY: json.dumps(record, sort_keys=True)}))
         return path
 
     @classmethod
@@ -85,6 +87,8 @@ class TrainingRun:
             with safe_open(path, framework="pt") as file:
                 record = json.loads(file.metadata()[RECORD_KEY])
                 t = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if record.pop("sha256") != _digest(t, record):
+                raise BankError(f"{path} does not match its SHA-256: the file was altered")
             head = LinearHead(t["head.weight"], t["head.bias"])
             features = t["features"].float()
             logits = features @ head.weight.T + head.bias
@@ -98,6 +102,11 @@ class TrainingRun:
         bank.metadata = record["metadata"]
         scatter = Scatter(t["within"].double(), t["between"].double())
         return cls(record["name"], bank, statistics, scatter)
+
+
+def _digest(tensors: dict[str, torch.Tensor], record: dict) -> str:
+    """SHA-256 over the tensors and everything said of them."""
+    return sha256(save(tensors) + json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _smallest_type(images: torch.Tensor) -> torch.dtype:
