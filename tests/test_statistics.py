@@ -10,6 +10,7 @@ from scipy import stats
 
 from paperlib.measures.intervals import (
     bootstrap_means,
+    draws_over_runs,
     half_sample_draws,
     interval,
     mean_interval,
@@ -190,6 +191,15 @@ def test_smallest_within_by_hand():
 
 def test_a_head_that_decides_nothing_needs_everything():
     assert smallest_within([10, 11, 9, 10.5]) == 3
+
+
+def test_draws_over_runs_by_hand():
+    """One run: its own draws.  Runs at 0 and 1, two of them drawn: 0, 1/2 or 1."""
+    draws = np.arange(5.0)[:, None]
+    assert draws_over_runs(draws).tolist() == [0, 1, 2, 3, 4]
+    two = draws_over_runs(np.tile([0.0, 1.0], (20_000, 1)))
+    assert set(two) == {0, 0.5, 1} and two.std() == pytest.approx(0.5 / 2**0.5, rel=0.02)
+    assert np.array_equal(two, draws_over_runs(np.tile([0.0, 1.0], (20_000, 1))))
 
 
 def test_resampling_within_groups_keeps_their_sizes():

@@ -47,6 +47,20 @@ def mean_interval(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     return interval(np.mean(np.asarray(values)), bootstrap_means(values, draws=draws, seed=seed))
 
 
+def draws_over_runs(draws, *, seed: int = 0) -> np.ndarray:
+    """Means over training runs, `[B] float64`, where every draw resamples the runs as well.
+
+    mean_i draws[b, r_i], the R runs r_i drawn with replacement for each b
+
+    draws: [B, R], the figure of each run on each resample of its images, such as
+    `bootstrap_means` gives.  What two runs share, the images, they share in each draw.
+    Source: the pigeonhole bootstrap, Owen 2007, doi 10.1214/07-AOAS122.
+    """
+    table = np.asarray(draws, dtype=np.float64)
+    runs = np.random.default_rng(seed).integers(table.shape[1], size=table.shape)
+    return np.take_along_axis(table, runs, axis=1).mean(axis=1)
+
+
 def smallest_within(
     accuracy, sizes: Sequence[int] | None = None, *, tolerance: float = 1.0
 ) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 PUBLISHED = {"color": "black", "marker": "D", "linestyle": "none", "zorder": 4}
@@ -79,5 +80,27 @@ def decision_regions(
         style = {"s": 12, "marker": marker, "color": colour, "edgecolor": "white", "lw": 0.3}
         ax.scatter(*mine.T, label=name, **style)
     ax.set(xlim=extent[:2], ylim=extent[2:])
+    ax.grid(False)
+    return ax
+
+
+def thumbnails(ax: Axes, images: np.ndarray, marked: np.ndarray, gap: int = 3) -> Axes:
+    """Rows of small pictures, each in a frame: blue where marked, vermilion where not.
+
+    images: [rows, columns, H, W, 3] uint8, marked: [rows, columns] bool.
+    """
+    rows, columns, height, width, _ = images.shape
+    step = np.array([height + 2 * gap, width + 2 * gap])
+    sheet = np.full((*(step * (rows, columns)), 3), 255, dtype=np.uint8)
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    for row, column in np.ndindex(rows, columns):
+        top, left = step * (row, column)
+        frame = sheet[top + 1 : top + step[0] - 1, left + 1 : left + step[1] - 1]
+        frame[:] = np.multiply(to_rgb(colours[0 if marked[row, column] else 1]), 255)
+        frame[gap - 1 : 1 - gap, gap - 1 : 1 - gap] = images[row, column]
+    ax.imshow(sheet, interpolation="nearest")
+    ax.set(xticks=[], yticks=step[0] * (np.arange(rows) + 0.5))
+    ax.tick_params(left=False)
+    ax.spines[:].set_visible(False)
     ax.grid(False)
     return ax

@@ -1,21 +1,7 @@
 """The paper's claims: what was published, where it stands, and the rule that decides each."""
 
-from dataclasses import dataclass
-
-from paperlib.study.rules import Rule, at_least, at_most, contains, proportional
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim in our words, the published figure and where it stands, and how it is decided."""
-
-    statement: str
-    published: str
-    source: str
-    notebook: str
-    quantity: str
-    rule: Rule
-
+from paperlib.study.interpretability import INTERPRETABILITY
+from paperlib.study.rules import Claim, at_least, at_most, contains, proportional
 
 BEYOND = "beyond the paper: not in it"  # of claims of our own
 
@@ -268,4 +254,4 @@ CLAIMS = {
         "time of glm_saga's path over ours for one head, lesser of k = 3 and 5, times",
         at_least(50, 10, "times"),
     ),
-}
+} | INTERPRETABILITY

@@ -192,7 +192,12 @@ def _value(text: str) -> object:
 
 
 def _absolute(text: str) -> str:
-    """A path, or one behind a kind ("imagefolder:PATH"), from the root: notebooks run elsewhere."""
+    """A path, or one behind a kind ("imagefolder:PATH"), from the root: notebooks run elsewhere.
+
+    The name of a data set that is no path, "cifar10" or "cifar10:N", stays as it is.
+    """
+    if text.partition(":")[0] == "cifar10":
+        return text
     kind, colon, path = text.rpartition(":")
     return f"{kind}{colon}{Path(path).expanduser().resolve()}"
 

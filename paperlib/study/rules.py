@@ -1,4 +1,7 @@
-"""Rules that turn a figure with its 95 % interval into a verdict; written before the figure."""
+"""Claims, and the rules that turn a figure with its 95 % interval into a verdict.
+
+A rule is written before the figure.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +16,18 @@ class Rule:
 
     text: str
     decide: Callable[[float, float, float], str]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim in our words, the published figure and where it stands, and how it is decided."""
+
+    statement: str
+    published: str
+    source: str
+    notebook: str
+    quantity: str
+    rule: Rule
 
 
 def contains(published: float, margin: float, unit: str) -> Rule:

@@ -13,8 +13,8 @@ PAPER_NETWORK = {"embedded": "resnet20", "cifar10": "resnet20", "imagenet": "res
 PAPER_K = {"embedded": 5, "cifar10": 5, "imagenet": 50}
 # Of ImageNet's 1.28 million train and 50,000 val images: banks of a gigabyte, notebooks of minutes.
 IMAGES_PER_CLASS = {"train": 100, "test": 10}
-# Notebooks of CIFAR-10 alone: its blocks, its published oddities, its stored comparisons.
-CIFAR_ONLY = ("07", "09", "11")
+# Notebooks of CIFAR-10 alone: its blocks, its published oddities, its stored comparisons, its runs.
+CIFAR_ONLY = ("07", "09", "11", "12")
 # What `paperlib reproduce` passes to the notebooks of a tier where the user does not.
 TIER_PARAMETERS = {"imagenet": {"network": "resnet50", "k": 50}}
 

@@ -1,0 +1,50 @@
+"""Purity: does a filter answer to one class, and does it serve one class alone?"""
+
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+from torch import Tensor
+
+from paperlib.measures.cards import exciting_images
+from paperlib.subsets.order import check_features
+
+
+def top_image_shares(features: Tensor, labels: Tensor, num_classes: int, top: int = 50) -> Tensor:
+    """Of the images that excite each filter most, the share of each class, `[C, D] float64`.
+
+    p_cj = #{n among the `top` largest x_nj : y_n = c} / top
+
+    features: [N, D] float, labels: [N] int64; ties go to the first image, all images if there are
+    fewer than `top`.  Raises ValueError on bad shapes, NaN and labels out of range.
+    """
+    check_features(features, labels, num_classes)
+    found = exciting_images(features, torch.arange(features.shape[1]), top)  # [D, top]
+    return F.one_hot(labels[found], num_classes).double().mean(dim=1).T
+
+
+def one_vs_rest_auc(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """How well each filter alone tells each class from the rest, `[C, D] float64`.
+
+    AUC_cj = P(x_j of an image of c > x_j of another image), ties counting half
+
+    1/2 by chance; below it, the filter is weak for the class.  NaN for a class with none or all
+    of the images.  features: [N, D] float, labels: [N] int64.  Raises ValueError on bad shapes,
+    NaN and labels out of range.  Source: Hanley & McNeil 1982, doi 10.1148/radiology.143.1.7063747.
+    """
+    check_features(features, labels, num_classes)
+    ranks = torch.from_numpy(rankdata(features.cpu().numpy(), axis=0))  # [N, D], ties at the mean
+    of_class = F.one_hot(labels.cpu(), num_classes).double()  # [N, C]
+    number = of_class.sum(dim=0)[:, None]
+    pairs = of_class.T @ ranks - number * (number + 1) / 2  # won against the rest
+    return pairs / (number * (len(labels) - number))
+
+
+def serving_one_class(member: Tensor) -> Tensor:
+    """Share of the places in subsets whose filter no other class keeps, `[...] float64`.
+
+    #{(c, j) : j in I_c, j in no other I_r} / sum_c |I_c|
+
+    member: [..., C, D] bool; leading dimensions are families of subsets, such as random draws.
+    """
+    alone = member.sum(dim=-2) == 1
+    return alone.sum(dim=-1) / member.sum(dim=(-1, -2)).double()
