@@ -137,7 +137,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_the_library_runs_without_the_packages_of_the_study():
     """What `pip install .` brings is enough for the front door."""
-    study = {"matplotlib", "pandas", "papermill", "seaborn", "sklearn", "nbformat", "filelock"}
+    study = {"matplotlib", "pandas", "papermill", "seaborn", "sklearn", "nbformat"}
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({study}))\n"
         "import paperlib as pl\n"

@@ -55,7 +55,7 @@ def test_environment_gives_the_same_packages():
 
 def test_the_library_needs_nothing_of_the_notebooks():
     needed = {Requirement(line).name for line in PROJECT["dependencies"]}
-    library = {"torch", "torchvision", "numpy", "numba", "safetensors", "scipy", "tqdm"}
+    library = {"filelock", "torch", "torchvision", "numpy", "numba", "safetensors", "scipy", "tqdm"}
     assert needed == library
 
 

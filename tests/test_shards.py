@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from filelock import FileLock
 from interrupted import SETTINGS, Images, tiny_model
 from safetensors.torch import save
 
@@ -149,7 +150,7 @@ def test_full_disk_is_reported_and_loses_nothing(out, parts, whole, monkeypatch)
         with pytest.raises(OSError, match="No space left") as caught:
             make(out)
     assert "3 of 6 shards are safe in" in caught.value.__notes__[0]
-    assert sorted(path.name for path in parts.iterdir()) == [
+    assert sorted(path.name for path in parts.glob("[!.]*")) == [
         *(f"{index:05d}.safetensors" for index in range(3)),
         "manifest.json",
     ]
@@ -223,3 +224,15 @@ def test_files_are_those_of_the_library(out):
     with pytest.raises(ValueError, match="do not add up"):
         write_tensors(out.with_name("wrong"), columns, {})
     assert not out.with_name("wrong").exists()
+
+
+def test_a_second_writer_is_told_and_the_first_goes_on(out, parts, whole):
+    """Two processes and one bank: whoever comes second touches nothing."""
+    interrupt(out)
+    before = {path.name: path.read_bytes() for path in parts.iterdir()}
+    first = FileLock(parts / ".lock", timeout=0)
+    with first, pytest.raises(ShardError, match="another process is writing to .*write elsewhere"):
+        make(out)
+    assert {path.name: path.read_bytes() for path in parts.iterdir()} | before == before
+    make(out)
+    assert out.read_bytes() == whole and not parts.exists()

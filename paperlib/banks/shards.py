@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -60,6 +61,7 @@ class ShardFolder:
         settings = {"schema_version": SCHEMA_VERSION, "shards": count} | dict(settings)
         self.settings = json.loads(json.dumps(settings))
         self.manifest = path / "manifest.json"
+        self.lock = FileLock(path / ".lock", timeout=0)  # the system frees it when we die
 
     def file(self, index: int) -> Path:
         """Where a shard is, or will be."""
@@ -91,12 +93,19 @@ class ShardFolder:
         """Make the folder or go on with it: the shards that are missing.
 
         Shards that are not whole are reported by a warning, deleted, and count as missing.
-        Raises ShardError for a folder made with other settings, OSError where nothing can be
-        written.
+        Raises ShardError for a folder made with other settings or that another process writes
+        to, OSError where nothing can be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.lock.acquire()
+        except Timeout as error:
+            raise ShardError(
+                f"another process is writing to {self.path}: wait for it, or write elsewhere"
+            ) from error
         if not self.manifest.exists():
-            if others := [path.name for path in self.path.iterdir() if path.suffix != ".tmp"]:
+            ours = {".tmp", ".lock"}
+            if others := [p.name for p in self.path.iterdir() if not ours & {p.suffix, p.name}]:
                 raise ShardError(f"{self.path} holds {others[:5]} but no manifest; move it away")
             with whole_file(self.manifest) as file:
                 file.write(json.dumps(self.settings, indent=1).encode())
@@ -162,7 +171,8 @@ class ShardFolder:
 
     def discard(self) -> None:
         """Delete what this class wrote, the manifest last, so that a kill meanwhile is harmless."""
-        for path in [*self.path.glob("*.safetensors"), *self.path.glob(".*.tmp"), self.manifest]:
+        own = [*self.path.glob("*.safetensors"), *self.path.glob(".*.tmp"), self.manifest]
+        for path in [*own, self.path / ".lock"]:
             path.unlink(missing_ok=True)
         with suppress(OSError):  # somebody's own files are in there
             self.path.rmdir()

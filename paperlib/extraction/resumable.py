@@ -71,6 +71,8 @@ def save_features(
             elif group.rank == 0:
                 folder.discard()
             raise
+        finally:
+            folder.lock.release()
         bank = FeatureBank.load(out)
         group.from_first(folder.discard)
     return bank
