@@ -23,7 +23,7 @@ DECLARED = {
     for line in PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["test"]
     for requirement in [Requirement(line)]
 }
-CONDA_NAMES = {"pytorch": "torch"}
+CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}
 
 
 def locked():
