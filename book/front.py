@@ -1,9 +1,12 @@
 """The front page: each finding in a card, with the verdict of its claim and one picture."""
 
 import json
+from pathlib import Path
 
 from paperlib.study.rules import NOT_REPRODUCED, PARTLY, REPRODUCED, with_interval
 
+# The prose; comments stand where the parts below go
+PAGE = Path(__file__).with_name("index.md")
 # Claim, the figure that makes the point, and what is to be seen in it
 FINDINGS = (
     ("baseline-accuracy", "00_accuracy", "Accuracy of four networks, ours and as published"),
@@ -61,64 +64,6 @@ FINDINGS = (
 )
 BADGES = {REPRODUCED: "success", PARTLY: "warning", NOT_REPRODUCED: "danger"}
 
-PAGE = """\
----
-html_theme.sidebar_secondary.remove: true
----
-# Which filters of a deep CNN decide a class?
-
-A convolutional network that tells ten classes apart ends in one linear layer. It reads a few dozen *features*, the
-outputs of the last *filters*, and adds them up to a score for each class. The paper *Decomposing the Deep* (Badola, Roy,
-Padmanabhan, Lal; [arXiv 2112.07719](https://arxiv.org/abs/2112.07719)) says that a handful of filters is enough to decide a
-class. This book tests its claims on real images and published networks. Each figure has a 95 % interval, a random
-control, and a verdict by a rule that was written before.
-
-**How to read it.** The findings follow, one picture each; a card opens its chapter. A chapter asks one question and
-answers it in its first lines. Code is folded; one click shows it. The [scorecard](scorecard.md) has all {number} claims,
-the [glossary](glossary.md) every term.
-
-{atlas}
-## The findings
-
-:::::{{grid}} 1 1 2 2
-:gutter: 3
-
-{cards}
-:::::
-
-```{{toctree}}
-:hidden:
-:caption: Chapters
-:maxdepth: 1
-
-{chapters}
-```
-
-```{{toctree}}
-:hidden:
-:caption: Results and terms
-:maxdepth: 1
-
-scorecard
-glossary
-```
-
-```{{toctree}}
-:hidden:
-:caption: The package
-:maxdepth: 1
-
-docs/your-network
-docs/imagenet
-docs/training
-docs/code
-docs/speed
-benchmarks/README
-data/README
-about
-```
-"""
-
 CARD = """\
 ::::{{grid-item-card}} {statement}
 :link: notebooks/{notebook}
@@ -159,9 +104,13 @@ def front_page(figures, titles, *, atlas):
                 chapter=titles[record["notebook"]],
             )
         )
-    return PAGE.format(
-        number=len(records),
-        atlas=ATLAS if atlas else "",
-        cards="\n".join(cards),
-        chapters="\n".join(f"notebooks/{stem}" for stem in titles),
-    )
+    parts = {
+        "number": str(len(records)),
+        "atlas": ATLAS if atlas else "",
+        "cards": "\n".join(cards),
+        "chapters": "\n".join(f"notebooks/{stem}" for stem in titles),
+    }
+    page = PAGE.read_text()
+    for name, text in parts.items():
+        page = page.replace(f"<!-- {name} -->", text)
+    return page

@@ -22,9 +22,8 @@ PAPERLIB_FIGURES=build/try .venv/bin/papermill notebooks/{stem}.ipynb out.ipynb
 """
 
 HOSTED = """
-Without a clone: [open it on Binder](https://mybinder.org/v2/gh/{repository}/{branch}?urlpath={path}), which
-installs `requirements.lock` first (minutes), or [on Colab](https://colab.research.google.com/github/{repository}/blob/{branch}/notebooks/{stem}.ipynb)
-with this as a first cell:
+Without a clone: [open it on Binder]({binder}), which installs `requirements.lock` first
+(minutes), or [on Colab]({colab}) with this as a first cell:
 
 ```sh
 !git clone --depth 1 --branch {branch} https://github.com/{repository} paperlib
@@ -41,5 +40,8 @@ def run_chapter(stem):
     hosted = ""
     if REPOSITORY:
         path = quote(f"lab/tree/notebooks/{stem}.ipynb", safe="")
-        hosted = HOSTED.format(repository=REPOSITORY, branch=BRANCH, path=path, stem=stem)
+        binder = f"https://mybinder.org/v2/gh/{REPOSITORY}/{BRANCH}?urlpath={path}"
+        place = f"{REPOSITORY}/blob/{BRANCH}/notebooks/{stem}.ipynb"
+        colab = f"https://colab.research.google.com/github/{place}"
+        hosted = HOSTED.format(repository=REPOSITORY, branch=BRANCH, binder=binder, colab=colab)
     return HERE.format(stem=stem, hosted=hosted)
