@@ -51,8 +51,8 @@ test: $(READY) $(BOOK_READY)  ## lint, unit tests, and nbval over every notebook
 	$(BIN)/pytest --quiet tests/test_tables.py
 
 book: $(BOOK_READY) $(if $(ATLAS),$(READY))  ## notebooks, pages and verdicts as a site in build/book/html
-	$(if $(ATLAS),$(BIN)/paperlib atlas --out build/book/atlas)
-	$(BOOK_BIN)/python book/build.py $(if $(ATLAS),--atlas build/book/atlas)
+	$(if $(ATLAS),$(BIN)/paperlib atlas --out build/atlas)
+	$(BOOK_BIN)/python book/build.py $(if $(ATLAS),--atlas build/atlas)
 
 bench: $(READY)  ## measure speed and memory (minutes); DEVICE=cuda for a GPU
 	$(BIN)/python -m benchmarks --device $(DEVICE)

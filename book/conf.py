@@ -19,7 +19,6 @@ nb_execution_mode = "off"
 nb_render_markdown_format = "myst"  # so that links in an output lead to chapters
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
-suppress_warnings = ["mystnb.unknown_mime_type"]
 
 # One file draws all equations as SVG, without fonts; the package carries all of MathJax
 MATHJAX = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax/tex-svg.js"

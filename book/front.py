@@ -27,8 +27,8 @@ FINDINGS = (
     ),
     (
         "essential-at-their-mean",
-        "03_accuracy_by_k",
-        "Accuracy with the influential filters replaced, and with all others replaced",
+        "03_fills",
+        "Accuracy with the influential filters replaced, by noise, zero or the mean",
     ),
     (
         "overlap-at-chance",
