@@ -41,9 +41,14 @@ FINDINGS = (
         "Accuracy on the first principal components, which levels off at nine",
     ),
     (
-        "dimension-proportional-to-depth",
+        "filters-proportional-to-depth",
         "06_dimension_and_depth",
-        "Filters and dimensions against the depth of the network",
+        "Filters and dimensions of all training runs against the depth of the network",
+    ),
+    (
+        "collapse-sets-filters",
+        "06_collapse",
+        "The further features have collapsed, the fewer filters a class takes",
     ),
     (
         "class-selectivity-is-learnt",
@@ -53,13 +58,18 @@ FINDINGS = (
     ("cheaper-head", "08_head_cost", "Multiplications of the whole and of the decomposed head"),
     (
         "beyond-points-lost",
-        "11_points_lost_by_k",
-        "Points lost against filters a class, for twelve rankings under four heads",
+        "11_accuracy_and_time",
+        "Accuracy of twelve rankings and a peer against the time that each takes",
+    ),
+    (
+        "pure-filters",
+        "12_contact_sheet",
+        "The nine images that excite each kept filter of frog and of ship most",
     ),
     (
         "countable-decisions",
-        "12_all_together",
-        "Five measures of interpretability, the decomposed head beside the whole one",
+        "12_counting",
+        "How often counting names the network's class, for kept and for random filters",
     ),
 )
 BADGES = {REPRODUCED: "success", PARTLY: "warning", NOT_REPRODUCED: "danger"}
