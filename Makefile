@@ -1,14 +1,18 @@
-# Every target sets up what it needs: a virtual environment in .venv, from requirements.lock.
+# Every target sets up what it needs: a virtual environment in .venv, from requirements.lock, and a
+# small one for the book in .venv-book.
 PYTHON ?= python3
 JOBS ?= 2
 DEVICE ?= cpu
 BIN := .venv/bin
 READY := .venv/.ready
+BOOK_BIN := .venv-book/bin
+BOOK_READY := .venv-book/.ready
+ATLAS := $(wildcard paperlib/study/atlas.py)
 # It runs last, because it reads what the others record
 SCORECARD := notebooks/09_scorecard.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test bench attack lab notebooks lock clean
+.PHONY: help reproduce test book bench attack lab notebooks lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,26 +20,39 @@ help:  ## list the targets
 	@echo "make TARGET PYTHON=python3  the Python, 3.11 or later, that .venv is made from"
 	@echo "make bench DEVICE=cpu     where speed is measured: cpu or cuda"
 
-$(READY): requirements.lock pyproject.toml
+define new_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv
+endef
+
+$(READY): requirements.lock pyproject.toml
+	$(new_environment) .venv
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	mkdir -p .venv/etc/ipython  # kernels warn about transports and interrupts on papermill's bar
 	echo 'c.IPKernelApp.log_level = 50' > .venv/etc/ipython/ipython_kernel_config.py
 	@touch $@
 
+$(BOOK_READY): requirements-book.lock
+	$(new_environment) .venv-book
+	$(BOOK_BIN)/pip install --quiet --require-hashes --requirement requirements-book.lock
+	@touch $@
+
 reproduce: $(READY)  ## run all notebooks on the embedded banks, print the scorecard
 	$(BIN)/paperlib reproduce --jobs $(JOBS)
 
 test: export PAPERLIB_FIGURES = $(CURDIR)/build/test
-test: $(READY)  ## lint, unit tests, and nbval over every notebook
+test: $(READY) $(BOOK_READY)  ## lint, unit tests, and nbval over every notebook
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build/test
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 	$(BIN)/pytest --quiet tests/test_tables.py
+
+book: $(BOOK_READY) $(if $(ATLAS),$(READY))  ## notebooks, pages and verdicts as a site in build/book/html
+	$(if $(ATLAS),$(BIN)/paperlib atlas --out build/atlas)
+	$(BOOK_BIN)/python book/build.py $(if $(ATLAS),--atlas build/atlas)
 
 bench: $(READY)  ## measure speed and memory (minutes); DEVICE=cuda for a GPU
 	$(BIN)/python -m benchmarks --device $(DEVICE)
@@ -55,6 +72,10 @@ lock: $(READY)  ## pin the newest versions within pyproject.toml's ranges
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra study --extra test --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
+	$(BIN)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*extras["optional-dependencies"]["book"], sep="\n")' > build/book.in
+	$(BIN)/uv pip compile build/book.in --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --quiet --output-file requirements-book.lock
 
-clean:  ## remove .venv and build/
-	rm -rf .venv build
+clean:  ## remove the environments and build/
+	rm -rf .venv .venv-book build

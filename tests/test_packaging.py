@@ -23,14 +23,14 @@ DECLARED = {
     for line in PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["test"]
     for requirement in [Requirement(line)]
 }
-CONDA_NAMES = {"pytorch": "torch"}
+CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}
 
 
-def locked():
-    """Name to the versions that the lock pins (several where they differ between Pythons)."""
+def locked(name="requirements.lock"):
+    """Name to the versions that a lock pins (several where they differ between Pythons)."""
     pins = {}
     pattern = r"^([\w.-]+)==([^\s;]+)(.*?)(?=^\S|\Z)"
-    for match in re.finditer(pattern, (ROOT / "requirements.lock").read_text(), re.M | re.S):
+    for match in re.finditer(pattern, (ROOT / name).read_text(), re.M | re.S):
         assert "--hash=sha256:" in match[3], f"{match[1]} has no hash"
         pins.setdefault(match[1], []).append(Version(match[2]))
     return pins
@@ -40,6 +40,13 @@ def test_lock_pins_every_declared_package_within_its_range():
     pins = locked()
     for name, specifier in DECLARED.items():
         assert all(version in specifier for version in pins[name]), name
+
+
+def test_the_book_has_a_small_lock_of_its_own():
+    pins = locked("requirements-book.lock")
+    for requirement in map(Requirement, EXTRAS["book"]):
+        assert all(version in requirement.specifier for version in pins[requirement.name])
+    assert "torch" not in pins
 
 
 def test_environment_gives_the_same_packages():

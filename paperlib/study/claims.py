@@ -1,7 +1,6 @@
 """The record of claims: a notebook measures, the claim's rule decides, the scorecard collects."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import pandas as pd
 
 from paperlib.banks.atomic import write_text
 from paperlib.study.registry import CLAIMS
-from paperlib.study.rules import NOT_TESTABLE
+from paperlib.study.rules import NOT_TESTABLE, with_interval
 
 
 def record_claim(
@@ -44,15 +43,6 @@ def record_claim(
     }
     write_text(Path(folder) / "claims" / f"{key}.json", json.dumps(record, indent=1) + "\n")
     return record
-
-
-def with_interval(record: Mapping) -> str:
-    """`value [low, high]`, all with the decimals that give the largest three digits."""
-    numbers = [record[name] for name in ("value", "low", "high")]
-    largest = max((abs(number) for number in numbers if math.isfinite(number)), default=0)
-    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 2
-    value, low, high = (f"{number:.{decimals}f}" for number in numbers)
-    return f"{value} [{low}, {high}]"
 
 
 def summary(record: Mapping) -> str:

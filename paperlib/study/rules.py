@@ -3,7 +3,8 @@
 A rule is written before the figure.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
@@ -75,3 +76,12 @@ def proportional() -> Rule:
         "the 95 % interval holds 1 and not 0 (partly: above 0 without 1; not testable: holds both)"
     )
     return Rule(text, decide)
+
+
+def with_interval(record: Mapping) -> str:
+    """`value [low, high]`, all with the decimals that give the largest three digits."""
+    numbers = [record[name] for name in ("value", "low", "high")]
+    largest = max((abs(number) for number in numbers if math.isfinite(number)), default=0)
+    decimals = max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 2
+    value, low, high = (f"{number:.{decimals}f}" for number in numbers)
+    return f"{value} [{low}, {high}]"

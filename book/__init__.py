@@ -1,0 +1,1 @@
+"""The book: the stored notebooks, pages and verdicts as a static site (`make book`)."""
