@@ -8,7 +8,7 @@ READY := .venv/.ready
 SCORECARD := notebooks/09_scorecard.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test bench attack lab notebooks lock clean
+.PHONY: help reproduce test bench attack atlas lab notebooks lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: $(READY)  ## measure speed and memory (minutes); DEVICE=cuda for a GPU
 
 attack: $(READY)  ## damage files and kill jobs by the thousand (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack
+
+atlas: $(READY)  ## make the interactive page build/atlas/index.html
+	$(BIN)/paperlib atlas
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
