@@ -54,10 +54,10 @@
     const lower = (share) => 166 - (share / most) * 26;
     svg.replaceChildren();
     shape(svg, "text", { x: left, y: 11, class: "title" },
-      `Share of ${className} images with the filter among their ${k} largest`);
+      `${className} images with the filter in their top ${k}`);
     rules(svg, [0, 0.5, 1], left, width, upper, percent);
     shape(svg, "text", { x: left, y: 129, class: "title" },
-      `Its share of the score of ${className}, all filters read`);
+      `its part of the score of ${className}, all filters read`);
     rules(svg, [-most, 0, most], left, width, lower, percent);
     state.forEach((of_filter, j) => {
       const bars = shape(svg, "g", { class: `bar-${of_filter}`, "data-filter": j });
@@ -68,7 +68,8 @@
         const [high, low] = [scale(share), scale(0)].sort((a, b) => a - b);
         shape(bars, "rect", { x: x + step * 0.1, y: high, width: step * 0.8, height: low - high });
       }
-      if (of_filter !== "other" && (k <= 10 || step >= 14))
+      const near = state.findIndex((s, i) => s !== "other" && i !== j && Math.abs(i - j) * step < 15);
+      if (of_filter !== "other" && near < 0)
         shape(bars, "text", { x: x + step / 2, y: upper(often[j]) - 3, class: "middle" }, j);
       if (j % 8 === 0) shape(svg, "text", { x: x + step / 2, y: 211, class: "middle" }, j);
     });

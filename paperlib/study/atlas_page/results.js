@@ -45,7 +45,7 @@
   function drawAccuracy(table, now, full) {
     const names = [...atlas.index.classes, "all images"];
     if (!table.rows.length) {
-      const head = ["class", "", "now", "full"].map((name) => element("th", { scope: "col" }, name));
+      const head = ["class", "", "now", "all filters"].map((name) => element("th", { scope: "col" }, name));
       const rows = names.map((name) =>
         element("tr", {}, element("th", { scope: "row" }, name),
           element("td", { "aria-hidden": "true" }, element("div", { className: "gauge" },
@@ -145,7 +145,7 @@
       picture(element("div", { className: "large" }), i),
       element("div", {},
         element("p", {}, `Test image ${n} shows: ${classes[labels[n]]}. Decided now: ${now}. ` +
-          `Before the switches: ${before}. By the full head: ${full}.`),
+          `Before the switches: ${before}. With all filters read: ${full}.`),
         element("ul", { "aria-label": "Scores of two classes as sums" }, ...sums)));
   }
 

@@ -102,8 +102,8 @@
     const bars = { often, shares, k, className, state: often.map((_, j) => stateOf(j)) };
     atlas.drawFilters(byId("histogram"), bars);
     byId("cards-text").textContent =
-      `The ${k === 1 ? "filter" : `${k} filters`} that ${className} reads, with the pictured images ` +
-      `that excite each most (blue frame: ${className}).`;
+      `What ${className} reads, most often in the top ${k} of its images first. Pictures: what excites the ` +
+      `filter most, ${className} in a blue frame. Score: its part of ${className}'s score, all filters read.`;
     const shown = `${state.name} ${c} ${k}`;
     if (shown !== cardsShown)
       byId("cards").replaceChildren(...filters.map((j) => card(j, often[j], shares[j])));
@@ -125,10 +125,11 @@
       const thumbnail = element("span", { className: isOwn(n) ? "own" : "" });
       return atlas.picture(thumbnail, index.pictured.indexOf(n));
     });
+    const shared = others.length > 3 ? `${others.length} other classes` : others.join(", ");
     const text = [
-      `in ${percent(often)} of top ${k}`,
-      `${share < 0 ? "−" : "+"}${percent(Math.abs(share))} of the score`,
-      others.length ? `also: ${others.join(", ")}` : `${index.classes[c]} alone`,
+      `top ${k} in ${percent(often)}`,
+      `score ${share < 0 ? "−" : "+"}${percent(Math.abs(share))}`,
+      others.length ? `also ${shared}` : `${index.classes[c]} alone`,
     ];
     const button = element("button", { type: "button", className: "card" },
       element("span", { className: "head" }, element("strong", {}, `Filter ${j}`),
@@ -156,10 +157,10 @@
     const { k, off } = state;
     const all = shares.length - 1;
     const silent = switchedOff();
-    const full = `the full head, ${percent(run.full[all], 1)}`;
+    const full = `with all ${run.D} filters ${percent(run.full[all], 1)}`;
     if (!silent.length)
       return `With ${k} of ${run.D} filters a class, ${percent(shares[all], 1)} of ${labels.length} test ` +
-        `images are decided rightly; ${full}. ` +
+        `images are decided rightly, ${full}. ` +
         (off.includes(1) ? "What is switched off is not read at this k." : "Nothing is switched off.");
     const changed = [...labels.keys()].filter((n) => now[n] !== before[n]);
     const lost = changed.filter((n) => before[n] === labels[n]).length;
@@ -167,17 +168,19 @@
     const shown = pictured.filter((n) => now[n] !== before[n]).length;
     return `Off: ${silent.join("; ")}. ${changed.length} of ${labels.length} test images change their ` +
       `class, ${shown} of the ${pictured.length} pictured: ${lost} right ones become wrong, ${won} wrong ones ` +
-      `right. Decided rightly: ${percent(sharesBefore[all], 1)} before, ${percent(shares[all], 1)} now; ${full}.`;
+      `right. Decided rightly: ${percent(sharesBefore[all], 1)} before, ${percent(shares[all], 1)} now, ${full}.`;
   }
 
-  // Filters that would be read but are off, each with the classes that miss it.
+  // Filters that would be read but are off, those that the same classes miss together.
   function switchedOff() {
     const missing = new Map();
     index.classes.forEach((className, c) => {
       for (const j of atlas.influential(run, c, state.k))
         if (state.off[c * run.D + j]) missing.set(j, [...(missing.get(j) ?? []), className]);
     });
-    return [...missing].map(([j, classes]) => `filter ${j} for ${classes.join(", ")}`);
+    const byClasses = Map.groupBy(missing.keys(), (j) => missing.get(j).join(", "));
+    return [...byClasses].map(([classes, filters]) =>
+      `filter${filters.length > 1 ? "s" : ""} ${filters.join(", ")} for ${classes}`);
   }
 
   function keep() {
@@ -193,11 +196,11 @@
     const asked = new URLSearchParams(location.hash.slice(1));
     const names = Object.keys(index.runs);
     const paper = names.find((name) => index.runs[name].paper) ?? names[0];
-    const name = names.includes(asked.get("run")) ? asked.get("run") : paper;
-    state.c = Math.max(0, index.classes.indexOf(asked.get("class") ?? "cat"));
-    const k = Number(asked.get("k") ?? 5);
+    const oneOf = (choices, key, otherwise) => choices.includes(asked.get(key)) ? asked.get(key) : otherwise;
+    state.c = index.classes.indexOf(oneOf(index.classes, "class", "cat"));
+    const k = Number(asked.get("k"));
     state.k = Number.isInteger(k) && k >= 1 ? k : 5;
-    return choose(name, asked.get("off") ?? "");
+    return choose(oneOf(names, "run", paper), asked.get("off") ?? "");
   }
 
   function start() {
@@ -220,7 +223,11 @@
     atlas.arrowKeys(byId("cards"));
     byId("images-title").textContent = `The ${index.columns} pictured test images of each class; ` +
       "click one to see why it is decided so";
-    atlas.makeImages(byId("images"), (i) => { state.selected = i; show(); });
+    atlas.makeImages(byId("images"), (i) => {
+      state.selected = i;
+      show();
+      byId("detail").scrollIntoView({ block: "nearest" });
+    });
     window.addEventListener("hashchange", restore);
     window.addEventListener("resize", () => run && show());
     return restore();
