@@ -126,6 +126,15 @@ def test_halves_by_hand(in_node):
         assert found == part.view(np.float16).astype(float).tolist()
 
 
+def test_ties_go_to_the_lower_class(in_node):
+    tied = """(name) => {
+      const run = atlas.decode(atlas.runs[name]);
+      const tied = { ...run, bias: Float32Array.of(0, 1, 1, 0, 1, 0, 0, 0, 0, 1) };
+      return [...atlas.decide(tied, new Uint8Array(run.C * run.D))];
+    }"""
+    assert set(in_node(tied, COMPARED[0])) == {1}
+
+
 def test_accuracies_by_hand(in_node):
     table = "(name) => atlas.accuracies(Int32Array.of(3, 1, 2, 2), 2)"
     assert in_node(table, COMPARED[0]) == [0.75, 0.5, 0.625]

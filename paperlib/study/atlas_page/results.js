@@ -114,10 +114,10 @@
       some ||= changed;
       tile.classList.toggle("wrong", now[n] !== labels[n]);
       tile.classList.toggle("changed", changed);
-      tile.ariaCurrent = i === selected ? "true" : null;
+      tile.setAttribute("aria-current", i === selected);
       tile.title = `${classes[labels[n]]}, decided ${classes[now[n]]}` +
         (changed ? `, before the switches ${classes[before[n]]}` : "");
-      tile.ariaLabel = `image ${n}: ${tile.title}`;
+      tile.setAttribute("aria-label", `image ${n}: ${tile.title}`);
     });
     container.classList.toggle("some-changed", some);
   }

@@ -110,7 +110,7 @@
     cardsShown = shown;
     for (const button of byId("cards").children) {
       const on = isOn(Number(button.dataset.filter));
-      button.ariaPressed = String(on);
+      button.setAttribute("aria-pressed", on);
       button.querySelector(".switch").textContent = on ? "on" : "off";
     }
   }
@@ -131,13 +131,13 @@
       `score ${share < 0 ? "−" : "+"}${percent(Math.abs(share))}`,
       others.length ? `also ${shared}` : `${index.classes[c]} alone`,
     ];
-    const button = element("button", { type: "button", className: "card" },
+    const label = `Filter ${j}: ${text.join("; ")}; of the ${EXCITING} images that excite it most ` +
+      `${images.filter(isOwn).length} are of class ${index.classes[c]}`;
+    const button = element("button", { type: "button", className: "card", "aria-label": label },
       element("span", { className: "head" }, element("strong", {}, `Filter ${j}`),
         element("span", { className: "switch" })),
       element("span", { className: "thumbnails" }, ...thumbnails),
       ...text.map((line) => element("span", {}, line)));
-    button.ariaLabel = `Filter ${j}: ${text.join("; ")}; of the ${EXCITING} images that excite it ` +
-      `most ${images.filter(isOwn).length} are of class ${index.classes[c]}`;
     button.dataset.filter = j;
     return button;
   }
@@ -173,12 +173,14 @@
 
   // Filters that would be read but are off, those that the same classes miss together.
   function switchedOff() {
+    const append = (map, key, value) => map.set(key, [...(map.get(key) ?? []), value]);
     const missing = new Map();
     index.classes.forEach((className, c) => {
       for (const j of atlas.influential(run, c, state.k))
-        if (state.off[c * run.D + j]) missing.set(j, [...(missing.get(j) ?? []), className]);
+        if (state.off[c * run.D + j]) append(missing, j, className);
     });
-    const byClasses = Map.groupBy(missing.keys(), (j) => missing.get(j).join(", "));
+    const byClasses = new Map();
+    for (const [j, classes] of missing) append(byClasses, classes.join(", "), j);
     return [...byClasses].map(([classes, filters]) =>
       `filter${filters.length > 1 ? "s" : ""} ${filters.join(", ")} for ${classes}`);
   }
