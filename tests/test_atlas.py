@@ -338,6 +338,16 @@ def test_every_control_has_a_name(open_page):
     assert unnamed == []
 
 
+def test_charts_follow_the_width(open_page):
+    page = open_page(width=390)
+    rightmost = """() => Math.max(...[...document.querySelectorAll("#histogram .area")].map(
+      (bar) => bar.getBoundingClientRect().right)) / innerWidth"""
+    narrow = page.evaluate(rightmost)
+    page.set_viewport_size({"width": 1000, "height": 900})
+    page.wait_for_function(f"({rightmost})() > 0.9")
+    assert 0.9 < narrow < 1 and page.evaluate(rightmost) < 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_sticks_out_of_the_page(open_page, width, scheme):

@@ -4,6 +4,8 @@
 (() => {
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
 
+  const NARROWEST = 200; // pixels
+
   function shape(parent, tag, attributes, text = "") {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -21,11 +23,11 @@
 
   // curve: for each k its accuracies [C + 1]; now: accuracies [C + 1] at k; full: of all filters.
   function drawCurve(svg, { curve, full, now, k, c, className }) {
-    const width = svg.clientWidth;
+    const width = Math.max(NARROWEST, svg.clientWidth); // 0 before the page is laid out
     const [left, right, top, bottom] = [42, width - 9, 8, 106];
     const all = full.length - 1;
     const lowest = Math.min(...curve.flatMap((row) => [row[c], row[all]]), now[c], now[all]);
-    const floor = Math.floor(10 * lowest) / 10;
+    const floor = Math.min(0.9, Math.floor(10 * lowest) / 10);
     const x = (size) => left + ((size - 1) / (curve.length - 1)) * (right - left);
     const y = (share) => bottom - ((share - floor) / (1 - floor)) * (bottom - top);
     svg.replaceChildren();
@@ -46,11 +48,11 @@
 
   // often, shares, state: [D]; state is "kept", "off" or "other".  A bar has its data-filter.
   function drawFilters(svg, { often, shares, state, k, className }) {
-    const width = svg.clientWidth;
+    const width = Math.max(NARROWEST, svg.clientWidth); // 0 before the page is laid out
     const left = 42;
     const step = (width - left) / state.length;
     const most = Math.max(...shares.map(Math.abs));
-    const upper = (share) => 104 - share * 82;
+    const upper = (share) => 104 - share * 72;
     const lower = (share) => 166 - (share / most) * 26;
     svg.replaceChildren();
     shape(svg, "text", { x: left, y: 11, class: "title" },

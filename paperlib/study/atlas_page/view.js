@@ -231,7 +231,7 @@
       byId("detail").scrollIntoView({ block: "nearest" });
     });
     window.addEventListener("hashchange", restore);
-    window.addEventListener("resize", () => run && show());
+    new ResizeObserver(() => run && show()).observe(byId("curve"));
     return restore();
   }
 
