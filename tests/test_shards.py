@@ -231,7 +231,7 @@ def test_a_second_writer_is_told_and_the_first_goes_on(out, parts, whole):
     interrupt(out)
     before = {path.name: path.read_bytes() for path in parts.iterdir()}
     first = FileLock(parts / ".lock", timeout=0)
-    with first, pytest.raises(ShardError, match="another process is writing to .*write elsewhere"):
+    with first, pytest.raises(ShardError, match=r"another process is writing to .*write elsewhere"):
         make(out)
     assert {path.name: path.read_bytes() for path in parts.iterdir()} | before == before
     make(out)

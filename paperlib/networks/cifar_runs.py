@@ -39,6 +39,7 @@ class Run(NamedTuple):
     path: str
     licence: str
     sha256: str  # or its first eight digits
+    stated: str  # test accuracy that its author states, in percent, or ""
 
     @property
     def name(self) -> str:

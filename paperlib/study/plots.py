@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+RECIPES = {"common": "o", "dans": "s", "landscape": "D", "sparse": "^"}  # and their marks
 PUBLISHED = {"color": "black", "marker": "D", "linestyle": "none", "zorder": 4}
 
 
@@ -42,6 +43,21 @@ def points_with_intervals(ax: Axes, table: pd.DataFrame, label: str, offset: flo
     ax.set_yticks(np.arange(len(table)), table["name"])
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(axis="x")
+    return ax
+
+
+def points_by_recipe(ax: Axes, table: pd.DataFrame, x: str, y: str, **kwargs) -> Axes:
+    """A dot a training run, a colour and a mark for each recipe, the paper's own runs ringed.
+
+    Columns x, y, and those of `runs.origins`.
+    """
+    for i, (recipe, mark) in enumerate(RECIPES.items()):
+        if len(part := table[table["recipe"] == recipe]):
+            style = {"s": 18, "color": f"C{i}", "alpha": 0.8, "zorder": 3, "marker": mark} | kwargs
+            ax.scatter(part[x], part[y], label=recipe, **style)
+    papers = table[table["the paper's"]]
+    ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 4}
+    ax.scatter(papers[x], papers[y], s=60, label="the paper's", **ring)
     return ax
 
 

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 
 from paperlib.networks.assets import find_asset
 
-# Test accuracy in percent on all 10,000 images: what the paper reports for ResNet-20, and the best
-# accuracy that each checkpoint of github.com/akamaster/pytorch_resnet_cifar10 records of itself.
+# Test accuracy in percent on all 10,000 images, as the paper reports it for ResNet-20.
 RESNET20_ACCURACY = {
     "full network": 91.71,
     "decomposed, k = 5": 88.59,
     "decomposed, k = 5, one epoch of fine-tuning": (91.3, 91.4),
     "decomposed, k = 5, best fine-tuning": (91.5, 91.6),
 }
-CHECKPOINT_ACCURACY = {"resnet20": 91.78, "resnet32": 92.78, "resnet44": 93.14, "resnet56": 93.62}
 
 # Mean mutual information of the classes' subsets at k = 5, nats, self-pairs included.
 RESNET20_MUTUAL_INFORMATION = {"paper": 0.0345378, "CSG, lowest gates": 0.0375091}

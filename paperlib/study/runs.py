@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -16,7 +17,9 @@ from paperlib.banks.files import BankError
 from paperlib.banks.tensorfile import record_sha256
 from paperlib.measures.collapse import Scatter, class_scatter
 from paperlib.networks.cifar_runs import RUNS
+from paperlib.study.banks import load_banks
 from paperlib.study.paths import data_folder
+from paperlib.study.tiers import TIERS, depth_of
 from paperlib.subsets.counting import ClassStatistics
 from paperlib.subsets.sweeps import sweep_statistics
 
@@ -122,3 +125,27 @@ def load_runs(names: Sequence[str] = ()) -> dict[str, TrainingRun]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no training runs {unknown}; choose from {', '.join(known)}")
     return {name: TrainingRun.load(run_path(name)) for name in names or known}
+
+
+def runs_of(
+    tier: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
+) -> dict[str, TrainingRun]:
+    """The training runs that a claim about networks in general rests on, by name.
+
+    In the embedded tier every committed run of the networks (`resnet20` stands for its runs by
+    all authors), or the runs named; in the others the one run of each network, its whole bank.
+    Raises ValueError as `load_runs` and `load_banks` do.
+    """
+    if tier != "embedded":
+        banks = load_banks(tier, networks, device, data)
+        return {name: TrainingRun.of(name, bank) for name, bank in banks.items()}
+    siblings = {name: [n for n in RUNS if n.partition(":")[0] == name] for name in TIERS[tier]}
+    return load_runs([run for name in networks for run in siblings.get(name, [name])])
+
+
+def origins(names: Sequence[str]) -> pd.DataFrame:
+    """One row a run: its name, depth, recipe, and whether the paper's networks began from it."""
+    recipes = [RUNS[name].recipe if name in RUNS else "common" for name in names]
+    papers = [":" not in name for name in names]
+    columns = {"run": list(names), "depth": [depth_of(name) for name in names]}
+    return pd.DataFrame(columns | {"recipe": recipes, "the paper's": papers})
