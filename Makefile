@@ -7,12 +7,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 BOOK_BIN := .venv-book/bin
 BOOK_READY := .venv-book/.ready
-ATLAS := $(wildcard paperlib/study/atlas.py)
 # It runs last, because it reads what the others record
 SCORECARD := notebooks/09_scorecard.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test book bench attack lab notebooks lock clean
+.PHONY: help reproduce test book atlas bench attack lab notebooks lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,15 +49,17 @@ test: $(READY) $(BOOK_READY)  ## lint, unit tests, and nbval over every notebook
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 	$(BIN)/pytest --quiet tests/test_tables.py
 
-book: $(BOOK_READY) $(if $(ATLAS),$(READY))  ## notebooks, pages and verdicts as a site in build/book/html
-	$(if $(ATLAS),$(BIN)/paperlib atlas --out build/atlas)
-	$(BOOK_BIN)/python book/build.py $(if $(ATLAS),--atlas build/atlas)
+book: $(BOOK_READY) atlas  ## notebooks, pages, verdicts and atlas as a site in build/book/html
+	$(BOOK_BIN)/python book/build.py --atlas build/atlas
 
 bench: $(READY)  ## measure speed and memory (minutes); DEVICE=cuda for a GPU
 	$(BIN)/python -m benchmarks --device $(DEVICE)
 
 attack: $(READY)  ## damage files and kill jobs by the thousand (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack
+
+atlas: $(READY)  ## make the interactive page build/atlas/index.html
+	$(BIN)/paperlib atlas --out build/atlas
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
