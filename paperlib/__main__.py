@@ -11,6 +11,7 @@ COMMANDS = {
     "extract": ("paperlib.extraction.command", "run a network over images: features into a bank"),
     "train": ("paperlib.training.command", "train CIFAR ResNets from scratch"),
     "runs": ("paperlib.study.make_runs", "make the compact files of the training runs"),
+    "imagenette": ("paperlib.study.imagenette", "make the banks of the small ImageNet networks"),
     "reproduce": ("paperlib.study.reproduce", "run the paper's notebooks, print the verdicts"),
 }
 

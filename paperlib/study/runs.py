@@ -1,19 +1,15 @@
 """Training runs in compact files: what the depth claim needs of each, without 50,000 features."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from paperlib.banks.atomic import whole_file
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.banks.compact import read_compact, write_compact
 from paperlib.banks.files import BankError
-from paperlib.banks.tensorfile import record_sha256
 from paperlib.measures.collapse import Scatter, class_scatter
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.study.paths import data_folder
@@ -69,26 +65,14 @@ class TrainingRun:
             "within": self.scatter.within.float(),
             "between": self.scatter.between.float(),
         }
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         record = {"name": self.name, "classes": bank.class_names, "ks": counted.ks}
-        record["metadata"] = bank.metadata
-        record["sha256"] = record_sha256(tensors, record)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            file.write(save(tensors, {RECORD_KEY: json.dumps(record, sort_keys=True)}))
-        return path
+        return write_compact(path, RECORD_KEY, tensors, record | {"metadata": bank.metadata})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote.  Raises FileNotFoundError, or BankError for another file."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no training run at {path}")
+        t, record = read_compact(path, RECORD_KEY, "training run")
         try:
-            with safe_open(path, framework="pt") as file:
-                record = json.loads(file.metadata()[RECORD_KEY])
-                t = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if record.pop("sha256") != record_sha256(t, record):
-                raise BankError(f"{path} does not match its SHA-256: the file was altered")
             head = LinearHead(t["head.weight"], t["head.bias"])
             features = t["features"].float()
             logits = features @ head.weight.T + head.bias
@@ -96,7 +80,7 @@ class TrainingRun:
             counts = (t["images"], t["whole"], t["fraction"])
             histogram = t["histogram"].to(torch.int32)
             statistics = ClassStatistics(*counts, tuple(record["ks"]), histogram)
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError) as error:
             raise BankError(f"{path} holds no training run: {error}") from error
         bank = FeatureBank(features, logits, *rest)
         bank.metadata = record["metadata"]
@@ -122,3 +106,10 @@ def load_runs(names: Sequence[str] = ()) -> dict[str, TrainingRun]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no training runs {unknown}; choose from {', '.join(known)}")
     return {name: TrainingRun.load(run_path(name)) for name in names or known}
+
+
+def runs_of_tier(tier: str, banks: Mapping[str, FeatureBank]) -> dict[str, TrainingRun]:
+    """What speaks for networks in general: the committed runs, or the banks of another tier."""
+    if tier == "embedded":
+        return load_runs()
+    return {name: TrainingRun.of(name, bank) for name, bank in banks.items()}
