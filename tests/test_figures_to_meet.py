@@ -162,3 +162,12 @@ def test_banks_are_the_documented_ones_and_small():
     stored = {f"banks/{path.name}": path for path in (DATA / "banks").glob("*.safetensors")}
     assert listed == {name: sha256_of(path) for name, path in stored.items()}
     assert sum(path.stat().st_size for path in stored.values()) < 15 * 2**20
+
+
+def test_subsets_of_all_train_images_share_what_others_found():
+    table = pd.read_csv(DATA / "subsets_of_all_train_images.csv")
+    for k, shared in {5: 47, 10: 95, 20: 196}.items():
+        rows = table[table["k"] == k].sort_values("class")
+        ours = [{int(j) for j in text.split()} for text in rows["filters"]]
+        pairs = zip(ours, published.RESNET20_SUBSETS[k], strict=True)
+        assert sum(len(own & set(theirs)) for own, theirs in pairs) == shared

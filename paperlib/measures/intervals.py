@@ -61,6 +61,13 @@ def draws_over_runs(draws, *, seed: int = 0) -> np.ndarray:
     return np.take_along_axis(table, runs, axis=1).mean(axis=1)
 
 
+def mean_over_runs(values, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean over runs and images, whose interval resamples both; values: [R, N] numbers."""
+    table = np.asarray(values, dtype=np.float64)
+    resampled = bootstrap_means(table, draws=draws, seed=seed)
+    return interval(table.mean(), draws_over_runs(resampled, seed=seed))
+
+
 def smallest_within(
     accuracy, sizes: Sequence[int] | None = None, *, tolerance: float = 1.0
 ) -> np.ndarray:
