@@ -127,11 +127,17 @@ def decision_directions(weight: Tensor) -> Tensor:
     return directions[:rank].T.contiguous()
 
 
-def random_directions(num_filters: int, *, draws: int = 20, seed: int = 0) -> Tensor:
-    """Bases of feature space turned at random: `[draws, D, D] float64`, orthonormal columns."""
+def random_directions(
+    num_filters: int, *, draws: int = 20, seed: int = 0, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Bases of feature space turned at random: `[draws, D, D] float64`, orthonormal columns.
+
+    Made on the CPU, so that every device gets the same.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = (draws, num_filters, num_filters)
-    return torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
+    normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(normal).Q.to(device)
 
 
 def alignment(a: Tensor, b: Tensor) -> float:
