@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+# What asks the driver for its device, to put a number there: run on the values themselves
+NUMBERS = {"where", "one_hot", "as_tensor", "__setitem__"}
 # What takes operands of both devices: copies, and indexing by indices that lie on the CPU
-MIXED = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_"}
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "__setitem__"}
+MIXED = INDEXING | {"copy_", "_to_copy"}
 
 
 class OnGpu(Tensor):
@@ -35,13 +38,8 @@ class OnGpu(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = func.overloadpacket.__name__
-        for tensor in given:
-            if not isinstance(tensor, cls) and tensor.ndim and name not in MIXED:
-                raise RuntimeError(
-                    f"{name}: expected all tensors on one device, found cuda and cpu"
-                )
+        given = _on_one_device(name, args, kwargs)
         to_cpu = "device" in kwargs and kwargs["device"] == torch.device("cpu")
         if name == "copy_":
             to_cpu = not isinstance(args[0], cls)
@@ -57,6 +55,18 @@ class OnGpu(Tensor):
             ),
             result,
         )
+
+
+def _on_one_device(name: str, *arguments: object) -> list[Tensor]:
+    """The tensors among arguments; raises RuntimeError where some lie on the other device."""
+    given = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+    shaped = [tensor for tensor in given if tensor.ndim]
+    there = [isinstance(tensor, OnGpu) for tensor in shaped]
+    if name in INDEXING and there[:1] == [False] and any(there):
+        raise RuntimeError(f"{name}: indices should be on the CPU, as the tensor is")
+    if name not in MIXED and any(isinstance(t, OnGpu) for t in given) and not all(there):
+        raise RuntimeError(f"{name}: expected all tensors on one device, found cuda and cpu")
+    return given
 
 
 def _held(x: object) -> object:
@@ -86,6 +96,10 @@ class _Factories(TorchFunctionMode):
                 kwargs["device"] = named
         if name == "tolist":
             return func(_held(args[0]))
+        leaves = tree_leaves((args, kwargs))
+        if name in NUMBERS and any(isinstance(leaf, OnGpu) for leaf in leaves):
+            _on_one_device(name, args, kwargs)
+            return to_gpu(func(*tree_map(_held, args), **tree_map(_held, kwargs)))
         at_home = name.startswith("new_") and isinstance(args[0], OnGpu)
         if _is_gpu(kwargs.get("device")) or (at_home and kwargs.get("device") is None):
             kwargs["device"] = "cpu"

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from paperlib.heads.decomposed import DecomposedHead, check_head
 from paperlib.subsets.order import Subsets, check_features, membership, row_chunks
@@ -95,6 +94,13 @@ def _threads_for(size: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _set(head: DecomposedHead, flat: np.ndarray) -> None:
+    """Give a head its kept weights and biases, in this order."""
+    weights = len(head.values)
+    head.values.copy_(torch.from_numpy(flat[:weights]))
+    head.bias.copy_(torch.from_numpy(flat[weights:]))
+
+
 @torch.no_grad()
 def softmax_refit(
     weight: Tensor,
@@ -157,7 +163,7 @@ def fit_by_softmax(
     fitted = torch.bincount(labels, minlength=len(bias)) > 0  # classes with images
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        vector_to_parameters(torch.from_numpy(flat).to(weight.device), head.parameters())
+        _set(head, flat)
         w, b = head.weight[:, used].to(exact), head.bias.to(exact)[:, None]
         loss = l2 / 2 * head.values.square().sum()
         by_weight, by_bias = torch.zeros_like(head.weight), torch.zeros_like(head.bias)
@@ -171,10 +177,10 @@ def fit_by_softmax(
         gradient = torch.cat([by_values, by_bias / len(labels) * fitted])
         return loss.item(), gradient.cpu().numpy()
 
-    start = parameters_to_vector(head.parameters()).cpu().numpy()
+    start = torch.cat([head.values, head.bias]).cpu().numpy()
     options = {"maxiter": max_iterations, "gtol": 1e-6, "ftol": 1e-12, "maxcor": HISTORY}
     with _threads_for(features.numel()):
         found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    vector_to_parameters(torch.from_numpy(found.x).to(weight.device), head.parameters())
+    _set(head, found.x)
     head.bias -= head.weight @ mean
     return head.to(weight.dtype), float(np.abs(found.jac).max())
