@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 # What asks the driver for its device, to put a number there: run on the values themselves
-NUMBERS = {"where", "one_hot", "as_tensor", "__setitem__"}
+NUMBERS = {"where", "one_hot", "as_tensor", "__getitem__", "__setitem__"}
 # What takes operands of both devices: copies, and indexing by indices that lie on the CPU
-INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "__setitem__"}
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "__getitem__", "__setitem__"}
 MIXED = INDEXING | {"copy_", "_to_copy"}
 
 

@@ -260,6 +260,8 @@ def test_a_bank_keeps_its_recovered_head_and_its_blocks_on_the_way(gpu):
     assert there.stored_head is None and there.blocks["b"].is_cuda and there.logits.is_cuda
     assert torch.equal(there.head.weight.cpu(), before.weight)
     assert torch.equal(there.without_empty_classes().split("train").labels.cpu(), LABELS)
+    wider = FeatureBank(FEATURES, LOGITS, LABELS.clamp(max=1), stored_head=LinearHead(*HEAD))
+    assert wider.to("cuda").without_empty_classes().num_classes == 2
     stored = replace(bank, stored_head=LinearHead(*HEAD)).to("cuda")
     assert torch.equal(stored.head.bias.cpu(), HEAD[1])
 
