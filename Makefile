@@ -17,7 +17,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "make TARGET JOBS=2        notebooks or tests at a time"
 	@echo "make TARGET PYTHON=python3  the Python, 3.11 or later, that .venv is made from"
-	@echo "make bench DEVICE=cpu     where speed is measured: cpu or cuda"
+	@echo "make TARGET DEVICE=cpu    where notebooks and benchmarks run: cpu, cuda or auto"
 
 define new_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -39,7 +39,7 @@ $(BOOK_READY): requirements-book.lock
 	@touch $@
 
 reproduce: $(READY)  ## run all notebooks on the embedded banks, print the scorecard
-	$(BIN)/paperlib reproduce --jobs $(JOBS)
+	$(BIN)/paperlib reproduce --jobs $(JOBS) -p device $(DEVICE)
 
 test: export PAPERLIB_FIGURES = $(CURDIR)/build/test
 test: $(READY) $(BOOK_READY)  ## lint, unit tests, and nbval over every notebook

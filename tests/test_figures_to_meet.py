@@ -75,7 +75,7 @@ def test_full_accuracy_from_images_and_checkpoint(assets, network):
     images = load_dataset(name, "test", pretrained.transform)
     fresh = extract(pretrained.model, test=images, progress=False)
     assert fresh.correct().sum() == FULL[network]
-    stored = load_bank(network).split("test")
+    stored = load_bank(network, device="cpu").split("test")
     assert (fresh.features - stored.features).abs().max() <= 1e-4 * stored.features.abs().max()
 
 
@@ -85,7 +85,7 @@ def test_resnet20_from_the_bank(resnet20):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_network_from_its_bank(network):
-    bank = load_bank(network)
+    bank = load_bank(network, device="cpu")
     test = bank.split("test")
     assert (len(bank.split("train")), len(test)) == (7728, 846)
     assert test.correct().sum() == FULL[network]
@@ -123,7 +123,7 @@ def test_mended_heads(resnet20):
 def test_points_lost_over_the_four_networks():
     lost = {"plain": [], "refitted": []}
     for network in NETWORKS:
-        bank = load_bank(network)
+        bank = load_bank(network, device="cpu")
         train, test = bank.split("train"), bank.split("test")
         subsets = own_subsets(bank, 5)
         heads = {

@@ -3,35 +3,18 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from paperlib.banks.files import DTYPES, BankError, read_bank, write_bank
+from paperlib.banks.head import HeadFit, LinearHead, affine_map
 from paperlib.banks.tensorfile import Column
 
 SPLIT_CODES = {"train": 0, "test": 1}
 MIN_AGREEMENT = 0.95  # below this share the logits are not the head's: the bank is refused
 ROWS_AT_ONCE = 16384  # images checked together: a bank may be as large as the memory
-
-
-class LinearHead(NamedTuple):
-    """`weight: [C, D] float32` and `bias: [C] float32` of the final layer."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-class HeadFit(NamedTuple):
-    """How well the affine head explains the logits of a bank.
-
-    `residual` is the largest |x W^T + b - logit|, in logits; `agreement` is the share of images
-    for which the affine head picks the same class as the logits.
-    """
-
-    residual: float
-    agreement: float
 
 
 def _whole_numbers(name: str, values, dtype: torch.dtype) -> Tensor:
@@ -161,11 +144,7 @@ class FeatureBank:
                 f"{len(self)} images cannot determine a head over {self.num_filters} filters; "
                 "store head.weight and head.bias in the bank"
             )
-        ones = torch.ones(len(self), 1, dtype=torch.float64)
-        design = torch.cat([self.features.double(), ones], dim=1)
-        # gelsd, the driver for a rank-deficient design, exists on the CPU only
-        solution = torch.linalg.lstsq(design, self.logits.double(), driver="gelsd").solution
-        head = LinearHead(solution[:-1].T.float().contiguous(), solution[-1].float())
+        head = affine_map(self.features, self.logits)
         self._fit_of(head)
         return head
 
@@ -191,6 +170,23 @@ class FeatureBank:
                 f"only (at least {MIN_AGREEMENT:.0%} needed); largest residual {residual:.3g}"
             )
         return HeadFit(residual, agreement)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The bank on a device, with its head; itself where it is there."""
+        if torch.empty(0, device=device).device == self.features.device:
+            return self
+        moved = replace(
+            self,
+            features=self.features.to(device),
+            logits=self.logits.to(device),
+            labels=self.labels.to(device),
+            split_codes=self.split_codes.to(device),
+            stored_head=self.stored_head and self.stored_head.to(device),
+            blocks={name: block.to(device) for name, block in self.blocks.items()},
+        )
+        if "head" in vars(self):  # what was recovered once is not recovered again
+            vars(moved)["head"] = self.head.to(device)
+        return moved
 
     def split(self, name: str) -> Self:
         """The images of the "train" or the "test" split, with the whole bank's head.

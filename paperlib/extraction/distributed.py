@@ -110,19 +110,17 @@ class Processes:
 def processes(device: torch.device, timeout: float) -> Iterator[Processes]:
     """Join the group that torchrun started (or that is already joined), and leave it at the end.
 
-    gloo carries what is on the CPU and nccl what is on GPUs; `timeout` is in seconds, for each
-    wait.  Raises RuntimeError where the others cannot be reached.
+    What they exchange lies on the CPU, and gloo carries it; `timeout` is in seconds, for each wait.
+    Raises RuntimeError where the others cannot be reached.
     """
     joined = dist.is_initialized()
     if not joined and int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Processes()
         return
-    on_gpu = device.type == "cuda"
-    if on_gpu:
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if not joined:
-        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
     local = int(os.environ.get("LOCAL_RANK", dist.get_rank()))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local)

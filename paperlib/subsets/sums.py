@@ -65,6 +65,18 @@ class ClassSums:
         return replace(self, **{name: t + getattr(other, name) for name, t in tensors.items()})
 
 
+def column_means(features: Tensor) -> Tensor:
+    """Mean of every feature over all images, `[D] float64`; features: [N, D] float."""
+    return sum(x.double().sum(dim=0) for (x,) in row_chunks(features)) / len(features)
+
+
+def column_deviations(features: Tensor) -> Tensor:
+    """Standard deviation of every feature over all images, `[D] float64`; features: [N, D]."""
+    mean = column_means(features)
+    squares = sum((x - mean).square().sum(dim=0) for (x,) in row_chunks(features))
+    return (squares / len(features)).sqrt()
+
+
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Mean feature of every filter over every class, `[C, D] float64`.
 
