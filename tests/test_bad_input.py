@@ -93,7 +93,7 @@ CASES = {
     "bank: fractional labels": (lambda: bank(labels=Y + 0.5), "whole numbers from 0, found 0.5"),
     "bank: NaN labels": (lambda: bank(labels=with_value(Y.float(), NAN)), "whole numbers"),
     "bank: bool labels": (lambda: bank(labels=Y > 0), "labels must be whole numbers, not .*bool"),
-    "bank: complex labels": (lambda: bank(labels=Y + 0j), "labels must be whole numbers"),
+    "bank: complex labels": (lambda: bank(labels=Y + 0j), "labels must be real numbers"),
     "bank: negative labels": (lambda: bank(labels=Y - 1), r"labels must lie in 0\.\.2, found -1"),
     "bank: labels too large": (
         lambda: bank(labels=Y + 1),

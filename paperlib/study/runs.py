@@ -73,7 +73,6 @@ class TrainingRun:
         record = {"name": self.name, "classes": bank.class_names, "ks": counted.ks}
         record["metadata"] = bank.metadata
         record["sha256"] = record_sha256(tensors, record)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
             file.write(save(tensors, {RECORD_KEY: json.dumps(record, sort_keys=True)}))
         return path
