@@ -3,6 +3,7 @@
 import hashlib
 import io
 import shutil
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -139,6 +140,15 @@ def test_downloads_are_bounded_and_checked(
     with pytest.raises(error, match=words):
         asset_files.download(url, tmp_path / "file", "12fca82f", largest)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_network_is_named_with_what_was_wanted(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(asset_files, "urlopen", refused)
+    with pytest.raises(OSError, match=r"cannot download https://here/x to .*no route to host"):
+        asset_files.download("https://here/x", tmp_path / "file", "12fca82f")
 
 
 def test_missing_checkpoint_is_downloaded_and_checked(empty_cache, monkeypatch):

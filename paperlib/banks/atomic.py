@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,10 +28,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename not in ours:
             raise
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, as a rule
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

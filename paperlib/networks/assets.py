@@ -45,15 +45,18 @@ def download(url: str, path: Path, expected: str, largest: int = LARGEST_DOWNLOA
     """
     digest, size = hashlib.sha256(), 0
     _check_https(url)
-    with urlopen(url, timeout=TIMEOUT) as answer, whole_file(path) as file:
-        _check_https(answer.url)  # where redirects led to
-        while block := answer.read(2**20):
-            size += len(block)
-            if size > largest:
-                raise RuntimeError(f"{url} is larger than {largest:,} bytes: not downloaded")
-            digest.update(block)
-            file.write(block)
-        _check_sha256(url, digest.hexdigest(), expected)
+    try:
+        with urlopen(url, timeout=TIMEOUT) as answer, whole_file(path) as file:
+            _check_https(answer.url)  # where redirects led to
+            while block := answer.read(2**20):
+                size += len(block)
+                if size > largest:
+                    raise RuntimeError(f"{url} is larger than {largest:,} bytes: not downloaded")
+                digest.update(block)
+                file.write(block)
+            _check_sha256(url, digest.hexdigest(), expected)
+    except OSError as error:
+        raise OSError(f"cannot download {url} to {path}: {error}") from error
 
 
 def _check_https(url: str) -> None:
