@@ -228,9 +228,7 @@ def test_a_class_that_is_missing_in_test_is_named(place):
         split: load_dataset(f"imagefolder:{place / 'lopsided'}", split, ToTensor())
         for split in ("train", "test")
     }
-    with pytest.raises(
-        ValueError, match=r"the test images have 1 classes \(cat\), the net"
-    ):
+    with pytest.raises(ValueError, match=r"the test images have 1 classes \(cat\), the net"):
         extract(model, **images, progress=False, device="cpu")
 
 

@@ -26,11 +26,11 @@ DECLARED = {
 CONDA_NAMES = {"pytorch": "torch"}
 
 
-def locked():
-    """Name to the versions that the lock pins (several where they differ between Pythons)."""
+def locked(name="requirements.lock"):
+    """Name to the versions that a lock pins (several where they differ between Pythons)."""
     pins = {}
     pattern = r"^([\w.-]+)==([^\s;]+)(.*?)(?=^\S|\Z)"
-    for match in re.finditer(pattern, (ROOT / "requirements.lock").read_text(), re.M | re.S):
+    for match in re.finditer(pattern, (ROOT / name).read_text(), re.M | re.S):
         assert "--hash=sha256:" in match[3], f"{match[1]} has no hash"
         pins.setdefault(match[1], []).append(Version(match[2]))
     return pins
@@ -40,6 +40,15 @@ def test_lock_pins_every_declared_package_within_its_range():
     pins = locked()
     for name, specifier in DECLARED.items():
         assert all(version in specifier for version in pins[name]), name
+
+
+def test_the_oldest_lock_pins_the_lower_bounds():
+    """`make test-oldest` tries what pyproject.toml promises: each range from its lower end."""
+    pins = locked("requirements-oldest.lock")
+    for name, specifier in DECLARED.items():
+        (lowest,) = (Version(each.version) for each in specifier if each.operator == ">=")
+        (pinned,) = pins[name]
+        assert pinned.release[: len(lowest.release)] == lowest.release, name
 
 
 def test_environment_gives_the_same_packages():
