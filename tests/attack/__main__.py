@@ -39,11 +39,12 @@ def keep(name: str, found: dict[str, int], seed: int) -> None:
     row = {"found": found, "seed": seed, "date": date.today().isoformat(), "machine": about}
     rows[name] = row
     write_text(RESULTS, json.dumps(rows, indent=1, sort_keys=True) + "\n")
-    publish(rows)
+    publish()
 
 
-def publish(rows: dict[str, dict]) -> None:
-    """Write the table into the page, between its marks."""
+def publish() -> None:
+    """Write the table of what is kept into the page, between its marks."""
+    rows = json.loads(RESULTS.read_text())
     before, _, rest = PAGE.read_text().partition(START)
     write_text(PAGE, f"{before}{START}\n{table(rows)}{END}{rest.partition(END)[2]}")
 
