@@ -52,7 +52,7 @@ def forge_run(path, generator):
 
 
 def forge_imagenette(path, generator):
-    """A small bank of an ImageNet network that is sound but meaningless, as `forge` makes a bank."""
+    """A small bank of an ImageNet network, sound but meaningless, as `forge` makes a bank."""
     bank = load_imagenette(path)
     weight = torch.randn(bank.head.weight.shape, generator=generator)
     labels = bank.labels[torch.randperm(len(bank), generator=generator)]

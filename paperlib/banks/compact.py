@@ -17,7 +17,6 @@ def write_compact(path: Path, key: str, tensors: Mapping[str, Tensor], record: d
     """Write tensors, and under `key` a record of JSON values; the same bytes every time."""
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     record = record | {"sha256": record_sha256(tensors, record)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(save(tensors, {key: json.dumps(record, sort_keys=True)}))
     return path

@@ -89,13 +89,18 @@ class Processes:
     def all_reduced(self, statistics: T) -> T:
         """The sum of every process's statistics (a dataclass of tensors that add up), everywhere.
 
-        Integers add up exactly: the sum is what a single process counts.  Raises LostProcessError.
+        Integers add up exactly: the sum is what a single process counts.  Raises LostProcessError,
+        and ValueError in every process where sums would overflow.
         """
         held = {field.name: getattr(statistics, field.name) for field in fields(statistics)}
         sums = {name: value.clone() for name, value in held.items() if isinstance(value, Tensor)}
         if self.size > 1:
             with self._waiting():
-                for tensor in sums.values():
+                for name, tensor in sums.items():
+                    bound = tensor.abs().max().double()
+                    dist.all_reduce(bound)
+                    if bound > torch.iinfo(tensor.dtype).max / 2:
+                        raise ValueError(f"{name} of {self.size} processes would overflow")
                     dist.all_reduce(tensor)
         return replace(statistics, **sums)
 

@@ -154,7 +154,6 @@ def _record(
 
 
 def _save(path: Path, model: nn.Module, record: dict, optimizer: SGD | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {PREFIX + name: tensor for name, tensor in model.state_dict().items()}
     if optimizer:
         for name, parameter in model.named_parameters():
