@@ -53,7 +53,10 @@ def uncovered(file, text):
     ]
 
 
-@pytest.mark.parametrize(("file", "sentence", "sources"), QUOTED, ids=lambda x: str(x)[:50])
+NAMES = [f"{file}: {sentence[:50]}" for file, sentence, _ in QUOTED]  # the same in every process
+
+
+@pytest.mark.parametrize(("file", "sentence", "sources"), QUOTED, ids=NAMES)
 def test_quoted_figures_are_those_of_their_source(file, sentence, sources):
     found = list(pattern(sentence).finditer(prose(file)))
     assert found, f"{file} no longer says {sentence!r}: change its row in tests/quoted.py"
