@@ -83,6 +83,7 @@ def head_implementations(
     scipy_csr = scipy.sparse.csr_array(csr, weight.shape)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", "Sparse invariant checks")  # they are asked for below
         torch_csr = torch.sparse_csr_tensor(*crow_col_values, weight.shape, check_invariants=True)
     column = bias[:, None]
     return {

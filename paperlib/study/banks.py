@@ -67,8 +67,16 @@ def _files_of(data: str, split: str, per_class: int | None) -> str | None:
     return files_sha256(load_dataset(f"imagenet:{data}", split, per_class=per_class))
 
 
+class Banks(dict[str, FeatureBank]):
+    """Banks by the name of their network; a name that is not there is told which are."""
+
+    def __missing__(self, network: str) -> FeatureBank:
+        raise ValueError(f"no bank of network {network!r} is loaded; choose from {', '.join(self)}")
+
+
 def load_banks(
     tier: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
-) -> dict[str, FeatureBank]:
+) -> Banks:
     """The banks of some networks of a tier by name, or of all of them; see `load_bank`."""
-    return {name: load_bank(name, tier, device, data) for name in choose_networks(tier, networks)}
+    names = choose_networks(tier, networks)
+    return Banks({name: load_bank(name, tier, device, data) for name in names})
