@@ -43,7 +43,7 @@ READERS = {
     "__init__.py": {"import_module"},  # the front door's own names
     "__main__.py": {"import_module"},  # the subcommands of a fixed table
     "banks/atomic.py": {"open"},  # writes
-    "banks/bank.py": set(),
+    "banks/compact.py": {"safe_open", "json.loads"},
     "banks/files.py": {"safe_open", "json.loads"},
     "banks/shards.py": {"safe_open", "json.loads", "self.manifest.read_text"},
     "networks/assets.py": {"open", "urlopen", "answer.read"},  # bytes, for their SHA-256
@@ -51,9 +51,12 @@ READERS = {
     # CIFAR-10's batches are pickles; torchvision opens those whose MD5 it knows, from an archive
     # whose SHA-256 we know
     "networks/datasets.py": {"Image.open", "read_text", "torchvision.datasets.CIFAR10"},
+    # weights_only, after the SHA-256; timm builds the network and loads no weights
+    "networks/efficientnet_lite.py": {"timm.create_model", "torch.load"},
     "networks/strips.py": {"Image.open", "read_text"},
     "networks/trained.py": {"safe_open", "json.loads"},
     "networks/zoo.py": {"timm.create_model"},  # timm's own downloads, an optional package
+    "study/atlas.py": {"file.read_bytes"},  # of the page, to be copied
     "study/claims.py": {"json.loads", "path.read_text"},
     "study/published.py": {"json.loads", "path.read_text"},
     # The notebooks of the clone are code, and are run: that is what the command is for
@@ -63,7 +66,6 @@ READERS = {
         "papermill.execute_notebook",
         "papermill.inspect_notebook",
     },
-    "study/runs.py": {"safe_open", "json.loads"},
     "training/train.py": {"safe_open"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
