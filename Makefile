@@ -3,6 +3,8 @@
 PYTHON ?= python3
 JOBS ?= 2
 DEVICE ?= cpu
+TIMES ?= 20
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 BIN := .venv/bin
 READY := .venv/.ready
 BOOK_BIN := .venv-book/bin
@@ -11,13 +13,14 @@ BOOK_READY := .venv-book/.ready
 SCORECARD := notebooks/09_scorecard.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test book atlas bench attack lab notebooks lock clean
+.PHONY: help reproduce test test-oldest flake book atlas bench attack lab notebooks lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "make TARGET JOBS=2        notebooks or tests at a time"
 	@echo "make TARGET PYTHON=python3  the Python, 3.11 or later, that .venv is made from"
-	@echo "make bench DEVICE=cpu     where speed is measured: cpu or cuda"
+	@echo "make TARGET DEVICE=cpu    where notebooks and benchmarks run: cpu, cuda or auto"
+	@echo "make flake TIMES=20       how often; NOTEBOOKS=... for some of them"
 
 define new_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -39,7 +42,7 @@ $(BOOK_READY): requirements-book.lock
 	@touch $@
 
 reproduce: $(READY)  ## run all notebooks on the embedded banks, print the scorecard
-	$(BIN)/paperlib reproduce --jobs $(JOBS)
+	$(BIN)/paperlib reproduce --jobs $(JOBS) -p device $(DEVICE)
 
 test: export PAPERLIB_FIGURES = $(CURDIR)/build/test
 test: $(READY) $(BOOK_READY)  ## lint, unit tests, and nbval over every notebook
@@ -51,6 +54,19 @@ test: $(READY) $(BOOK_READY)  ## lint, unit tests, and nbval over every notebook
 
 book: $(BOOK_READY) atlas  ## notebooks, pages, verdicts and atlas as a site in build/book/html
 	$(BOOK_BIN)/python book/build.py --atlas build/atlas
+
+test-oldest:  ## unit tests with the oldest versions that pyproject.toml admits, in .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --require-hashes --requirement requirements-oldest.lock
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest tests \
+		-W ignore::DeprecationWarning --deselect tests/test_packaging.py
+
+flake: export PAPERLIB_FIGURES = $(CURDIR)/build/flake
+flake: $(READY)  ## compare the notebooks with their stored outputs, TIMES over, by 1, 2, 4 threads
+	@set -e; for run in $$(seq $(TIMES)); do for threads in 1 2 4; do \
+		echo "run $$run of $(TIMES), $$threads threads"; \
+		OMP_NUM_THREADS=$$threads $(BIN)/pytest --quiet $(NOTEBOOKS); \
+	done; done
 
 bench: $(READY)  ## measure speed and memory (minutes); DEVICE=cuda for a GPU
 	$(BIN)/python -m benchmarks --device $(DEVICE)
@@ -77,6 +93,9 @@ lock: $(READY)  ## pin the newest versions within pyproject.toml's ranges
 		print(*extras["optional-dependencies"]["book"], sep="\n")' > build/book.in
 	$(BIN)/uv pip compile build/book.in --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --quiet --output-file requirements-book.lock
+	$(BIN)/uv pip compile pyproject.toml --extra study --extra test --resolution lowest-direct \
+		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+		--generate-hashes --no-emit-index-url --quiet --output-file requirements-oldest.lock
 
 clean:  ## remove the environments and build/
-	rm -rf .venv .venv-book build
+	rm -rf .venv .venv-book .venv-oldest build

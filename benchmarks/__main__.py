@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import extraction, heads, ranking
+from benchmarks import extraction, gpu, heads, ranking
 from benchmarks.measure import machine
 
 FOLDER = Path(__file__).parent
@@ -64,9 +64,12 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
     result = {"machine": machine(device), "rows": []}
-    for module in (heads, extraction, ranking):
+    modules = (heads, extraction, ranking)
+    if device != "cpu" or arguments.quick:
+        modules += (gpu,)
+    for module in modules:
         for row in module.run(device, arguments.quick):
-            if device != "cpu":  # the aims are of the CPU
+            if device != "cpu" or module is gpu:  # the aims are of the CPU
                 row |= {"must": None, "goal": None}
             result["rows"].append(
                 {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}

@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=PARTS, help="what to do, in this order")
     path = data_folder() / "better_subsets.json"
     record = json.loads(path.read_text()) if path.exists() else {}
-    train = {network: load_bank(network).split("train") for network in NETWORKS}
+    train = {network: load_bank(network, device="cpu").split("train") for network in NETWORKS}
     for part in parser.parse_args().parts:
         torch.set_num_threads(2 if part == "scale" else 1)
         threadpool_limits(1, user_api="blas")  # idle threads of NumPy count as processor time

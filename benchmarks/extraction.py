@@ -10,10 +10,12 @@ from torch.utils.data import DataLoader
 
 import paperlib as pl
 from benchmarks.measure import ratio, times_by_turns
+from paperlib.extraction.forward import exact_arithmetic
 from paperlib.networks.cifar import CifarResNet
 from paperlib.networks.head import split_head
 
 
+@exact_arithmetic()  # as exact as what it is compared with
 @torch.no_grad()
 def eager_loop(model: nn.Module, images: list, batch_size: int, device: str) -> Tensor:
     """What most write: eval mode, no gradients, a hook on the head, one batch after another."""

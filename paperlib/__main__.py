@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("paperlib.training.command", "train CIFAR ResNets from scratch"),
     "runs": ("paperlib.study.make_runs", "make the compact files of the training runs"),
     "atlas": ("paperlib.study.atlas", "make an interactive page on the filters of every run"),
+    "imagenette": ("paperlib.study.imagenette", "make the banks of the small ImageNet networks"),
     "reproduce": ("paperlib.study.reproduce", "run the paper's notebooks, print the verdicts"),
 }
 

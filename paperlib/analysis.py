@@ -127,7 +127,7 @@ def accuracy(head: nn.Module, bank: FeatureBank) -> Interval:
     bank = _part(bank, "test") if _count(bank, "test") else bank
     with torch.inference_mode():
         correct = head(bank.features).argmax(dim=1) == bank.labels
-    return mean_interval(100 * correct.double().cpu())
+    return mean_interval(100 * correct.double())
 
 
 def random_control(
@@ -140,7 +140,8 @@ def random_control(
     """
     found = []
     shape = train.num_classes, train.num_filters
-    for subsets in tqdm(random_subsets(*shape, k, draws=draws, seed=seed), delay=2, unit="draw"):
+    chosen = random_subsets(*shape, k, draws=draws, seed=seed, device=train.features.device)
+    for subsets in tqdm(chosen, delay=2, unit="draw"):
         found.append(accuracy(refit(train, subsets), test).value)
     return Interval(sum(found) / len(found), min(found), max(found))
 

@@ -21,7 +21,7 @@ def assets() -> Path:
 
 @pytest.fixture(scope="session")
 def resnet20() -> FeatureBank:
-    return load_bank("resnet20")
+    return load_bank("resnet20", device="cpu")
 
 
 @pytest.fixture

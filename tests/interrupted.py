@@ -3,6 +3,8 @@
 python tests/interrupted.py everywhere FOLDER STRIDE  killed at every STRIDE-th moment, resumed
 python tests/interrupted.py group FOLDER              one of two processes; the second kills itself
 python tests/interrupted.py silent FOLDER             one of two processes; the second falls asleep
+python tests/interrupted.py alone FOLDER              one process
+python tests/interrupted.py paused FOLDER             the same, waiting at an image for FOLDER/go
 """
 
 import itertools
@@ -115,6 +117,21 @@ def group_of_two(folder):
         extract(tiny_model(), train=images, out=folder / "killed.safetensors", **SETTINGS)
 
 
+def alone(folder, pause):
+    """One bank by one process, which may wait at its 14th image."""
+    from paperlib.analysis import extract
+
+    class Waiting(Images):
+        def __getitem__(self, index):
+            if pause and index == 13:
+                print("paused", flush=True)
+                while not (folder / "go").exists():
+                    time.sleep(0.01)
+            return super().__getitem__(index)
+
+    extract(tiny_model(), train=Waiting(23), out=folder / "bank.safetensors", **SETTINGS)
+
+
 def silent(folder):
     """Both processes join, then the second one sleeps."""
     rank = int(os.environ["RANK"])
@@ -135,6 +152,8 @@ if __name__ == "__main__":
                 group_of_two(Path(folder))
             case ["silent", folder]:
                 silent(Path(folder))
+            case ["alone" | "paused" as mode, folder]:
+                alone(Path(folder), mode == "paused")
     except RuntimeError as error:
         notes = getattr(error, "__notes__", [])
         print(json.dumps({"error": type(error).__name__, "message": str(error), "notes": notes}))

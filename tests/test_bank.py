@@ -1,5 +1,6 @@
 """Banks: round trip, recovered head, and a clear error for everything that can be wrong."""
 
+import errno
 import json
 import pickle
 from dataclasses import replace
@@ -45,7 +46,7 @@ def test_failed_save_leaves_the_old_bank_and_no_litter(small_bank, tmp_path, mon
     before = path.read_bytes()
 
     def full_disk(*_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):

@@ -69,7 +69,7 @@ def test_contrast_keeps_more_than_frequency_without_training():
     """At k = 3, mean fill: the reason why the notebook names it where nothing may be trained."""
     kept = {"frequency (the paper's)": [], "contrast": []}
     for network in NETWORKS:
-        bank = load_bank(network)
+        bank = load_bank(network, device="cpu")
         train, test = bank.split("train"), bank.split("test")
         for name, right in kept.items():
             subsets = QUICK_RANKINGS[name](Sample(train.features, train.labels, *train.head), 3)
@@ -82,7 +82,7 @@ def test_backward_selection_and_refit_lose_little():
     """The aims of notebook 11: at most 1.3 points at k = 3 and 0.7 at k = 5."""
     lost = {3: [], 5: []}
     for network in NETWORKS:
-        bank = load_bank(network)
+        bank = load_bank(network, device="cpu")
         train, test = bank.split("train"), bank.split("test")
         sample = Sample(train.features, train.labels, *train.head)
         for k, subsets in subsets_by_k("backward selection", sample, lost).items():

@@ -1,5 +1,8 @@
 """Image folders: every mode becomes RGB, and what cannot be read is named or counted."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +56,48 @@ def test_unreadable_image_is_named_or_skipped(folder, content):
         list(dataset)
     lenient = load_dataset(f"imagefolder:{folder}", "train", skip_unreadable=True)
     assert [item is None for item in lenient] == [False, True, False]
+
+
+def bomb(path, side):
+    """A PNG of a few kilobytes that asks for side x side pixels."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    data = zlib.compress(b"\0" * 1000)
+    whole = chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + whole)
+
+
+@pytest.mark.parametrize("side", [9_460, 15_000, 100_000])  # Pillow warns, warns, refuses
+def test_decompression_bombs_are_refused_unopened(folder, side):
+    path = folder / "train" / "cat" / "bomb.png"
+    bomb(path, side)
+    with pytest.raises(UnreadableImageError, match=r"cannot read the image file .*bomb\.png"):
+        read_image(path)
+    lenient = load_dataset(f"imagefolder:{folder}", "train", skip_unreadable=True)
+    assert [item is None for item in lenient] == [True, False, False]
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8), grey, np.uint8)) for grey in (10, 200)]
+    for name in ("moving.gif", "moving.png", "moving.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+        pixels = np.asarray(read_image(tmp_path / name))
+        assert pixels.shape == (8, 8, 3) and abs(int(pixels.mean()) - 10) < 2, name
+
+
+def test_names_with_spaces_accents_and_links(folder):
+    (folder / "train" / "chien à l'eau").mkdir()
+    odd = folder / "train" / "chien à l'eau" / "é ñ 犬.png"
+    Image.fromarray(PIXELS).save(odd)
+    (folder / "train" / "cat" / "link.png").symlink_to(odd)
+    (folder / "train" / "cat" / "gone.png").symlink_to(folder / "gone.png")
+    dataset = load_dataset(f"imagefolder:{folder}", "train", skip_unreadable=True)
+    assert dataset.classes == ["cat", "chien à l'eau", "dog"]
+    assert [item is None for item in dataset] == [True, False, False, False, False]
 
 
 def test_truncated_photo_is_named(folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from interrupted import SETTINGS, Images, tiny_model
 from PIL import Image
 
@@ -79,6 +80,19 @@ def test_survivor_of_a_kill_says_so_and_a_rerun_goes_on(shared):
     extract(tiny_model(), train=images, out=out, **SETTINGS)
     assert images.loaded == list(range(12, 23))
     assert out.read_bytes() == (folder / "shared.safetensors").read_bytes()
+
+
+def test_a_group_is_told_of_another_writer(tmp_path):
+    """Only process 0 takes the lock; the other learns of it."""
+    folder = tmp_path / "shared.safetensors.parts"
+    folder.mkdir()
+    with FileLock(folder / ".lock"):
+        (_, problems), (words, _) = (
+            each.communicate(timeout=BOUND) for each in start_two("group", tmp_path)
+        )
+    assert "ShardError: another process is writing to" in problems
+    assert "process 0 of 2 failed: ShardError: another process" in json.loads(words)["message"]
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_silent_process_is_given_up_after_the_timeout(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from paperlib.measures import essentiality
 from paperlib.measures.essentiality import FILLS, predictions_after, replace_features, still_correct
 from paperlib.study.published import RESNET20_SUBSETS
 from paperlib.subsets.order import membership
@@ -97,3 +98,17 @@ def test_bad_input_is_named():
         still_correct(*data, SUBSETS, repeats=0)
     with pytest.raises(ValueError, match="labels must lie in"):
         still_correct(FEATURES, LABELS + 1, WEIGHT, BIAS, SUBSETS)
+
+
+@pytest.mark.parametrize("images", [1, 7, 16, 31, 32, 47, 48, 63, 64, 100])
+@pytest.mark.parametrize("filters", [1, 3, 16, 50])
+def test_noise_drawn_in_parts_is_that_of_one_draw(monkeypatch, images, filters):
+    monkeypatch.setitem(essentiality.AT_ONCE, "cpu", 20 * filters)  # parts of 16 images
+    x, everywhere = torch.zeros(images, filters), torch.ones(images, filters, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(3)
+    parts = [
+        essentiality.replace_features(part, where, "noise", generator=generator)
+        for part, where in essentiality._parts(x, everywhere)
+    ]
+    whole = torch.randn(images, filters, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(torch.cat(parts), whole) and (len(parts) > 1) == (images >= 32)

@@ -75,7 +75,7 @@ def test_full_accuracy_from_images_and_checkpoint(assets, network):
     images = load_dataset(name, "test", pretrained.transform)
     fresh = extract(pretrained.model, test=images, progress=False)
     assert fresh.correct().sum() == FULL[network]
-    stored = load_bank(network).split("test")
+    stored = load_bank(network, device="cpu").split("test")
     assert (fresh.features - stored.features).abs().max() <= 1e-4 * stored.features.abs().max()
 
 
@@ -85,7 +85,7 @@ def test_resnet20_from_the_bank(resnet20):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_network_from_its_bank(network):
-    bank = load_bank(network)
+    bank = load_bank(network, device="cpu")
     test = bank.split("test")
     assert (len(bank.split("train")), len(test)) == (7728, 846)
     assert test.correct().sum() == FULL[network]
@@ -123,7 +123,7 @@ def test_mended_heads(resnet20):
 def test_points_lost_over_the_four_networks():
     lost = {"plain": [], "refitted": []}
     for network in NETWORKS:
-        bank = load_bank(network)
+        bank = load_bank(network, device="cpu")
         train, test = bank.split("train"), bank.split("test")
         subsets = own_subsets(bank, 5)
         heads = {
@@ -162,3 +162,12 @@ def test_banks_are_the_documented_ones_and_small():
     stored = {f"banks/{path.name}": path for path in (DATA / "banks").glob("*.safetensors")}
     assert listed == {name: sha256_of(path) for name, path in stored.items()}
     assert sum(path.stat().st_size for path in stored.values()) < 15 * 2**20
+
+
+def test_subsets_of_all_train_images_share_what_others_found():
+    table = pd.read_csv(DATA / "subsets_of_all_train_images.csv")
+    for k, shared in {5: 47, 10: 95, 20: 196}.items():
+        rows = table[table["k"] == k].sort_values("class")
+        ours = [{int(j) for j in text.split()} for text in rows["filters"]]
+        pairs = zip(ours, published.RESNET20_SUBSETS[k], strict=True)
+        assert sum(len(own & set(theirs)) for own, theirs in pairs) == shared

@@ -1,5 +1,6 @@
 """Ranking against brute force in plain Python, on shapes, ties and dead filters."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperlib.subsets import counting
+from paperlib.subsets import counting, sums
 from paperlib.subsets.counting import ClassStatistics, class_statistics, frequency_histogram
 from paperlib.subsets.mass import features_for_mass, response_mass
 from paperlib.subsets.order import membership
@@ -88,6 +89,21 @@ def test_class_sums_break_ties_beyond_float_rounding():
     statistics = class_statistics(many, torch.zeros(1002, dtype=torch.int64), 1, 1)
     assert statistics.totals[0, 0] == statistics.totals[0, 1]
     assert influential_filters(statistics, 1)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("compiled_from", [0, 10**9])
+def test_fractions_of_many_images_do_not_overflow(monkeypatch, compiled_from):
+    """Eight million images of a class would, were whole numbers not carried over."""
+    monkeypatch.setattr(counting, "COMPILED_FROM", compiled_from)
+    monkeypatch.setattr(counting, "AT_A_TIME", 2**12)
+    monkeypatch.setattr(sums, "LARGEST_FRACTION", 2**50)
+    features = torch.full((2**15, 2), 0.5)
+    features[:, 1] = -0.25
+    labels = torch.zeros(2**15, dtype=torch.int64)
+    found = class_statistics(features, labels, 1, 1)
+    assert (found + found).totals.tolist() == [[2.0**15, -(2.0**14)]]
+    full = replace(found, whole=torch.zeros(1, 2).long(), fraction=torch.full((1, 2), 2**62))
+    assert (full + full).totals.tolist() == [[2.0**23, 2.0**23]]
 
 
 def test_negative_features_and_exact_means():
@@ -312,11 +328,11 @@ def test_gpu_streams_the_same_statistics():
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(9000, 512, generator=generator).sub_(0.3).relu_()
     labels = torch.randint(30, (9000,), generator=generator)
-    cpu = class_statistics(features, labels, 30, [5, 40], fractions=(0.5,))
-    gpu = ClassStatistics.empty(30, 512, [5, 40], fractions=(0.5,), device="cuda")
+    cpu = class_statistics(features, labels, 30, [5, 40])
+    gpu = ClassStatistics.empty(30, 512, [5, 40], device="cuda")
     for x, y in zip(features.split(1000), labels.split(1000), strict=True):
         gpu.update(x, y)
-    for name in ("histogram", "images", "totals", "mass"):
+    for name in ("histogram", "images", "totals"):
         assert torch.equal(getattr(cpu, name), getattr(gpu, name).cpu()), name
     for k in (5, 40):
         pairs = zip(influential_filters(cpu, k), influential_filters(gpu, k), strict=True)

@@ -1,6 +1,9 @@
 """CIFAR ResNets, checkpoints checked by SHA-256, and the head of any classifier."""
 
+import hashlib
+import io
 import shutil
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from PIL import Image
 from torch import nn
 from torchvision import models as torchvision_models
 
+from paperlib.networks import assets as asset_files
 from paperlib.networks.cifar import BasicBlock, CifarResNet
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.networks.datasets import load_dataset
@@ -106,17 +110,59 @@ def test_altered_checkpoint_is_refused(assets, tmp_path, monkeypatch):
         find_checkpoint("resnet20")
 
 
-def test_missing_checkpoint_is_downloaded_and_checked(empty_cache, monkeypatch, tmp_path_factory):
-    """A local file stands in for the network: the wrong bytes must be refused."""
-    source = tmp_path_factory.mktemp("server") / "resnet20.th"
-    source.write_bytes(b"not the checkpoint")
-    real = torch.hub.download_url_to_file
-    monkeypatch.setattr(
-        torch.hub, "download_url_to_file", lambda _, *rest, **kw: real(source.as_uri(), *rest, **kw)
-    )
-    with pytest.raises(RuntimeError, match="invalid hash value"):
+class Answer(io.BytesIO):
+    """What a server sends; `url` is where redirects led to."""
+
+    url = "https://here/resnet20.th"
+
+
+@pytest.mark.parametrize(
+    ("url", "arrived_at", "largest", "error", "words"),
+    [
+        ("https://here/x", Answer.url, 10**6, RuntimeError, "SHA-256 starts with .*, expected 12f"),
+        ("https://here/x", Answer.url, 10, RuntimeError, "x is larger than 10 bytes"),
+        ("http://here/x", Answer.url, 10**6, ValueError, "over https only, not http://here/x"),
+        ("file:///x", Answer.url, 10**6, ValueError, "over https only, not file:///x"),
+        ("https://here/x", "http://other/x", 10**6, ValueError, "only, not http://other/x"),
+    ],
+)
+def test_downloads_are_bounded_and_checked(
+    tmp_path, monkeypatch, url, arrived_at, largest, error, words
+):
+    """No network: the opener is ours."""
+
+    def opened(*_, **__):
+        answer = Answer(b"not the checkpoint")
+        answer.url = arrived_at
+        return answer
+
+    monkeypatch.setattr(asset_files, "urlopen", opened)
+    with pytest.raises(error, match=words):
+        asset_files.download(url, tmp_path / "file", "12fca82f", largest)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_network_is_named_with_what_was_wanted(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(asset_files, "urlopen", refused)
+    with pytest.raises(OSError, match=r"cannot download https://here/x to .*no route to host"):
+        asset_files.download("https://here/x", tmp_path / "file", "12fca82f")
+
+
+def test_missing_checkpoint_is_downloaded_and_checked(empty_cache, monkeypatch):
+    monkeypatch.setattr(asset_files, "urlopen", lambda *_, **__: Answer(b"not the checkpoint"))
+    with pytest.raises(RuntimeError, match="expected 12fca82f"):
         find_checkpoint("resnet20")
     assert not any(path.is_file() for path in empty_cache.rglob("*"))
+    content = b"a checkpoint"
+    monkeypatch.setattr(asset_files, "urlopen", lambda *_, **__: Answer(content))
+    digest = hashlib.sha256(content).hexdigest()
+    path = asset_files.fetch_checkpoint("https://here/own.th", digest[:8])
+    assert path.read_bytes() == content and path.is_relative_to(empty_cache)
+    with pytest.raises(RuntimeError, match="expected one"):  # never unchecked
+        asset_files.fetch_checkpoint("https://here/other.th", "")
 
 
 def test_assets_folder_must_exist(monkeypatch, tmp_path):

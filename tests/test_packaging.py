@@ -49,6 +49,15 @@ def test_the_book_has_a_small_lock_of_its_own():
     assert "torch" not in pins
 
 
+def test_the_oldest_lock_pins_the_lower_bounds():
+    """`make test-oldest` tries what pyproject.toml promises: each range from its lower end."""
+    pins = locked("requirements-oldest.lock")
+    for name, specifier in DECLARED.items():
+        (lowest,) = (Version(each.version) for each in specifier if each.operator == ">=")
+        (pinned,) = pins[name]
+        assert pinned.release[: len(lowest.release)] == lowest.release, name
+
+
 def test_environment_gives_the_same_packages():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     packages = {}

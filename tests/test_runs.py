@@ -11,8 +11,9 @@ from paperlib.banks.files import BankError
 from paperlib.measures.collapse import class_scatter, collapse_ratio
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.study import make_runs
+from paperlib.study.banks import load_banks
 from paperlib.study.run_sizes import head_curve, sizes_of
-from paperlib.study.runs import TRAIN_SAMPLE, TrainingRun, load_runs, run_path
+from paperlib.study.runs import TRAIN_SAMPLE, TrainingRun, load_runs, origins, run_path, runs_of
 from paperlib.subsets.counting import class_statistics
 
 # Measured by others on the same images, with other code: full accuracy, smallest k within a point,
@@ -145,6 +146,18 @@ def test_a_file_is_made_again_byte_for_byte(assets, tmp_path, monkeypatch):
         assert main(["runs", "resnet20:dans", "--images", "300", "--device", "cpu"]) == 0
         made.append(run_path("resnet20:dans").read_bytes())
     assert made[0] == made[1]
+
+
+def test_runs_of_a_tier_are_those_of_its_networks_by_all_authors():
+    banks = load_banks("embedded", ["resnet32"])
+    runs = runs_of("embedded", banks)
+    assert set(runs) == {"resnet32", "resnet32:dans", "resnet32:segura", "resnet32:teguh"}
+    assert runs_of("cifar10", banks)["resnet32"].bank.num_classes == 10
+    told = origins(list(runs)).set_index("run")
+    assert told["the paper's"].tolist() == [name == "resnet32" for name in runs]
+    assert told.loc["resnet32:dans", ["depth", "recipe"]].tolist() == [32, "dans"]
+    with pytest.raises(ValueError, match="no bank of network 'vgg' is loaded; choose from resnet"):
+        banks["vgg"]
 
 
 def test_bad_runs_are_named(capsys, tmp_path):

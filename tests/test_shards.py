@@ -205,9 +205,48 @@ def test_unusable_folders_are_named(out, parts, tmp_path):
     folder = ShardFolder(tmp_path / "elsewhere", 2, {})
     with pytest.raises(ShardError, match="every machine must see the same folder"):
         folder.check_manifest()
-    folder.open()
+    with folder.locked():
+        folder.open()
     with pytest.raises(ShardError, match="lacks 2 shards, first number 0"):
         folder.join(out, tiny_model()[3], [], lambda skipped: {})
+
+
+def test_a_refusal_leaves_no_lock_behind(out):
+    """Whoever keeps the error, as a notebook does, must not keep others out."""
+    interrupt(out)
+    with pytest.raises(ShardError, match="made with other settings") as kept:
+        make(out, batch_size=4)
+    assert make(out) == EVERYTHING[12:] and kept.value
+
+
+def start(mode, folder):
+    command = [sys.executable, str(ROOT / "tests" / "interrupted.py"), mode, str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes)
+
+
+def test_two_real_processes_and_one_bank(out, parts, whole):
+    """The first is in the middle of its images when the second comes, and goes on to the end."""
+    first = start("paused", out.parent)
+    assert first.stdout.readline() == "paused\n"
+    second = start("alone", out.parent)
+    words, problems = second.communicate(timeout=100)
+    assert second.returncode and "ShardError: another process is writing to" in problems, words
+    (out.parent / "go").touch()
+    _, problems = first.communicate(timeout=100)
+    assert first.returncode == 0, problems
+    assert out.read_bytes() == whole and not parts.exists()
+
+
+def test_four_real_processes_at_once(out, parts, whole):
+    """Each ends well or is told; the bank is one of theirs, whole, and no litter stays."""
+    writers = [start("alone", out.parent) for _ in range(4)]
+    problems = [writer.communicate(timeout=100)[1] for writer in writers]
+    told = ["ShardError: another process" in text for text in problems]
+    ended = [writer.returncode == 0 for writer in writers]
+    assert any(ended) and all(a or b for a, b in zip(ended, told, strict=True)), problems
+    assert out.read_bytes() == whole and not parts.exists()
 
 
 def test_files_are_those_of_the_library(out):

@@ -14,6 +14,7 @@ import torch
 from paperlib.banks.bank import FeatureBank, LinearHead
 from paperlib.study import reproduce
 from paperlib.study.claims import scorecard, scorecard_markdown
+from paperlib.study.imagenette import load_imagenette, save_imagenette
 from paperlib.study.paths import ROOT
 from paperlib.study.registry import CLAIMS
 from paperlib.study.rules import NOT_REPRODUCED, NOT_TESTABLE, PARTLY, REPRODUCED
@@ -47,6 +48,22 @@ def forge_run(path, generator):
     logits = bank.features @ head.weight.T + head.bias
     TrainingRun.of(run.name, replace(bank, logits=logits, labels=labels, stored_head=head)).save(
         path
+    )
+
+
+def forge_imagenette(path, generator):
+    """A small bank of an ImageNet network, sound but meaningless, as `forge` makes a bank."""
+    bank = load_imagenette(path)
+    weight = torch.randn(bank.head.weight.shape, generator=generator)
+    labels = bank.labels[torch.randperm(len(bank), generator=generator)]
+    save_imagenette(
+        replace(
+            bank,
+            labels=labels,
+            logits=bank.features @ weight.T,
+            stored_head=LinearHead(weight, torch.zeros(len(weight))),
+        ),
+        path,
     )
 
 
@@ -84,6 +101,8 @@ def forged(tmp_path_factory):
         forge(path, generator)
     for path in sorted((folder / "data" / "runs").glob("*.safetensors")):
         forge_run(path, generator)
+    for path in sorted((folder / "data" / "imagenette").glob("*.safetensors")):
+        forge_imagenette(path, generator)
     shuffle_collapse(folder / "data" / "trained_runs.csv")
     reverse_depth(folder / "data" / "selectivity.csv")
     slow_down(folder / "data" / "better_subsets.json")

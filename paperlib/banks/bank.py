@@ -3,47 +3,25 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from paperlib.banks.checks import (
+    names_of_classes,
+    pooled_blocks,
+    real_numbers,
+    weight_and_bias,
+    whole_numbers,
+)
 from paperlib.banks.files import DTYPES, BankError, read_bank, write_bank
+from paperlib.banks.head import HeadFit, LinearHead, affine_map
 from paperlib.banks.tensorfile import Column
 
 SPLIT_CODES = {"train": 0, "test": 1}
 MIN_AGREEMENT = 0.95  # below this share the logits are not the head's: the bank is refused
 ROWS_AT_ONCE = 16384  # images checked together: a bank may be as large as the memory
-
-
-class LinearHead(NamedTuple):
-    """`weight: [C, D] float32` and `bias: [C] float32` of the final layer."""
-
-    weight: Tensor
-    bias: Tensor
-
-
-class HeadFit(NamedTuple):
-    """How well the affine head explains the logits of a bank.
-
-    `residual` is the largest |x W^T + b - logit|, in logits; `agreement` is the share of images
-    for which the affine head picks the same class as the logits.
-    """
-
-    residual: float
-    agreement: float
-
-
-def _whole_numbers(name: str, values, dtype: torch.dtype) -> Tensor:
-    """Integers of a type, from any numbers that are whole and fit."""
-    given = torch.as_tensor(values)
-    if given.dtype == torch.bool or given.is_complex():
-        raise BankError(f"{name} must be whole numbers, not {given.dtype}")
-    integers = given.to(dtype)
-    if not torch.equal(integers.to(given.dtype), given):
-        odd = given[integers.to(given.dtype) != given][0].item()
-        raise BankError(f"{name} must be whole numbers from 0, found {odd:g}")
-    return integers
 
 
 @dataclass(eq=False)
@@ -68,17 +46,18 @@ class FeatureBank:
     metadata: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.features = torch.as_tensor(self.features, dtype=torch.float32)
-        self.logits = torch.as_tensor(self.logits, dtype=torch.float32)
-        self.labels = _whole_numbers("labels", self.labels, torch.int64)
+        self.features = real_numbers("features", self.features).float()
+        self.logits = real_numbers("logits", self.logits).float()
+        self.labels = whole_numbers("labels", self.labels, torch.int64)
         if self.split_codes is None:
             self.split_codes = torch.zeros_like(self.labels)
-        self.split_codes = _whole_numbers("split codes", self.split_codes, torch.uint8)
+        self.split_codes = whole_numbers("split codes", self.split_codes, torch.uint8)
         if self.stored_head is not None:
-            parts = (torch.as_tensor(part, dtype=torch.float32) for part in self.stored_head)
-            self.stored_head = LinearHead(*parts)
+            self.stored_head = LinearHead(*weight_and_bias(self.stored_head))
+        self.blocks = pooled_blocks(self.blocks)
         self._check_shapes()
-        self.class_names = list(self.class_names) or [str(c) for c in range(self.num_classes)]
+        names = names_of_classes(self.class_names)
+        self.class_names = names or [str(c) for c in range(self.num_classes)]
         self._check_values()
 
     @property
@@ -99,7 +78,6 @@ class FeatureBank:
         return f"FeatureBank({network}: N={len(self)}, D={self.num_filters}, C={self.num_classes})"
 
     def _check_shapes(self) -> None:
-        n = len(self.labels)
         if self.features.ndim != 2 or self.logits.ndim != 2 or self.labels.ndim != 1:
             raise BankError(
                 "features must be [N, D], logits [N, C] and labels [N]; got "
@@ -110,7 +88,10 @@ class FeatureBank:
                 f"a bank needs filters and classes, got {self.features.shape[1]} filters and "
                 f"{self.logits.shape[1]} classes"
             )
+        if self.split_codes.ndim != 1:
+            raise BankError(f"split codes must be [N], got {list(self.split_codes.shape)}")
         rows = {"features": self.features, "logits": self.logits, "split": self.split_codes}
+        n = len(self.labels)
         for name, tensor in (
             rows.items() | {f"blocks/{k}": v for k, v in self.blocks.items()}.items()
         ):
@@ -127,8 +108,6 @@ class FeatureBank:
     def _check_values(self) -> None:
         if len(self.class_names) != self.num_classes:
             raise BankError(f"{len(self.class_names)} class names for {self.num_classes} logits")
-        if odd := next((name for name in self.class_names if not isinstance(name, str)), None):
-            raise BankError(f"class names must be strings, found {odd!r}")
         if not isinstance(self.metadata, dict):
             raise BankError(f"metadata must be a dict, not {type(self.metadata).__name__}")
         low, high = self.labels.min().item(), self.labels.max().item()
@@ -161,11 +140,7 @@ class FeatureBank:
                 f"{len(self)} images cannot determine a head over {self.num_filters} filters; "
                 "store head.weight and head.bias in the bank"
             )
-        ones = torch.ones(len(self), 1, dtype=torch.float64)
-        design = torch.cat([self.features.double(), ones], dim=1)
-        # gelsd, the driver for a rank-deficient design, exists on the CPU only
-        solution = torch.linalg.lstsq(design, self.logits.double(), driver="gelsd").solution
-        head = LinearHead(solution[:-1].T.float().contiguous(), solution[-1].float())
+        head = affine_map(self.features, self.logits)
         self._fit_of(head)
         return head
 
@@ -192,14 +167,29 @@ class FeatureBank:
             )
         return HeadFit(residual, agreement)
 
+    def to(self, device: torch.device | str) -> Self:
+        """The bank on a device, with its head; itself where it is there."""
+        if torch.empty(0, device=device).device == self.features.device:
+            return self
+        moved = replace(
+            self,
+            features=self.features.to(device),
+            logits=self.logits.to(device),
+            labels=self.labels.to(device),
+            split_codes=self.split_codes.to(device),
+            stored_head=self.stored_head and self.stored_head.to(device),
+            blocks={name: block.to(device) for name, block in self.blocks.items()},
+        )
+        if "head" in vars(self):  # what was recovered once is not recovered again
+            vars(moved)["head"] = self.head.to(device)
+        return moved
+
     def split(self, name: str) -> Self:
         """The images of the "train" or the "test" split, with the whole bank's head.
 
         Raises BankError for an unknown or an empty split.
         """
-        if name not in SPLIT_CODES:
-            raise BankError(f"unknown split {name!r}; choose from {', '.join(SPLIT_CODES)}")
-        rows = self.split_codes == SPLIT_CODES[name]
+        rows = self._rows_of(name)
         if not rows.any():
             raise BankError(f"the bank holds no {name} images")
         return FeatureBank(
@@ -213,9 +203,14 @@ class FeatureBank:
             self.metadata,
         )
 
+    def _rows_of(self, split: str) -> Tensor:
+        if split not in SPLIT_CODES:
+            raise BankError(f"unknown split {split!r}; choose from {', '.join(SPLIT_CODES)}")
+        return self.split_codes == SPLIT_CODES[split]
+
     def classes_with_images(self, split: str = "train") -> list[int]:
         """The classes of which the bank holds images of a split, in order."""
-        return self.labels[self.split_codes == SPLIT_CODES[split]].unique().tolist()
+        return self.labels[self._rows_of(split)].unique().tolist()
 
     def without_empty_classes(self) -> Self:
         """The bank without the classes that have no train images: no logits, weights, images.
@@ -263,7 +258,6 @@ class FeatureBank:
     def save(self, path: str | Path) -> Path:
         """Write the bank as one safetensors file; the file appears whole or not at all."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         columns = {name: Column.of(tensor) for name, tensor in self._tensors().items()}
         write_bank(path, columns, self.class_names, self.metadata)
         return path

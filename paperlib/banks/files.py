@@ -36,9 +36,10 @@ def write_bank(
         "class_names": class_names,
         "metadata": metadata,
     }
-    try:
+    try:  # as it will be read: numbers as keys become strings, which sort otherwise
+        header = json.loads(json.dumps(header, allow_nan=False))
         header["header_sha256"] = _header_sha256(header)
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BankError(f"metadata must hold JSON values only: {error}") from error
     # One key, because safetensors writes several in an order that changes between runs
     write_tensors(path, columns, {HEADER_KEY: json.dumps(header, sort_keys=True)})
@@ -74,7 +75,7 @@ def _header_sha256(header: dict) -> str:
 
 def _check_schema(header: dict, tensors: dict[str, Tensor]) -> None:
     version = header.get("schema_version")
-    if isinstance(version, bool) or version not in range(1, SCHEMA_VERSION + 1):
+    if type(version) is not int or version not in range(1, SCHEMA_VERSION + 1):
         raise BankError(f"schema version is {version}, this paperlib reads up to {SCHEMA_VERSION}")
     if missing := sorted(set(DTYPES) - set(tensors)):
         raise BankError(f"missing tensors: {', '.join(missing)}")

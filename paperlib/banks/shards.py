@@ -8,7 +8,7 @@ import json
 import reprlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,11 +61,31 @@ class ShardFolder:
         settings = {"schema_version": SCHEMA_VERSION, "shards": count} | dict(settings)
         self.settings = json.loads(json.dumps(settings))
         self.manifest = path / "manifest.json"
-        self.lock = FileLock(path / ".lock", timeout=0)  # the system frees it when we die
+        self.lock = path / ".lock"
 
     def file(self, index: int) -> Path:
         """Where a shard is, or will be."""
         return self.path / f"{index:05d}.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep other processes out of it; the system unlocks it if we die.
+
+        Raises ShardError where another process is in it, OSError where nothing can be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        busy = f"another process is writing to {self.path}: wait for it, or write elsewhere"
+        lock = FileLock(self.lock, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ShardError(busy) from error
+        try:
+            if not self.lock.exists():  # deleted by whoever has finished in the meantime
+                raise ShardError(busy)
+            yield
+        finally:
+            lock.release()
 
     def check_manifest(self) -> None:
         """Raise ShardError unless the folder's manifest is here and holds these settings."""
@@ -90,21 +110,13 @@ class ShardFolder:
             )
 
     def open(self) -> list[int]:
-        """Make the folder or go on with it: the shards that are missing.
+        """Start in the folder, which is `locked`, or go on with it: the shards that are missing.
 
         Shards that are not whole are reported by a warning, deleted, and count as missing.
-        Raises ShardError for a folder made with other settings or that another process writes
-        to, OSError where nothing can be written.
+        Raises ShardError for a folder made with other settings or that holds other files.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock.acquire()
-        except Timeout as error:
-            raise ShardError(
-                f"another process is writing to {self.path}: wait for it, or write elsewhere"
-            ) from error
         if not self.manifest.exists():
-            ours = {".tmp", ".lock"}
+            ours = {".tmp", self.lock.name}
             if others := [p.name for p in self.path.iterdir() if not ours & {p.suffix, p.name}]:
                 raise ShardError(f"{self.path} holds {others[:5]} but no manifest; move it away")
             with whole_file(self.manifest) as file:
@@ -172,7 +184,7 @@ class ShardFolder:
     def discard(self) -> None:
         """Delete what this class wrote, the manifest last, so that a kill meanwhile is harmless."""
         own = [*self.path.glob("*.safetensors"), *self.path.glob(".*.tmp"), self.manifest]
-        for path in [*own, self.path / ".lock"]:
+        for path in [*own, self.lock]:
             path.unlink(missing_ok=True)
         with suppress(OSError):  # somebody's own files are in there
             self.path.rmdir()

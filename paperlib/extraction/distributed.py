@@ -89,13 +89,18 @@ class Processes:
     def all_reduced(self, statistics: T) -> T:
         """The sum of every process's statistics (a dataclass of tensors that add up), everywhere.
 
-        Integers add up exactly: the sum is what a single process counts.  Raises LostProcessError.
+        Integers add up exactly: the sum is what a single process counts.  Raises LostProcessError,
+        and ValueError in every process where sums would overflow.
         """
         held = {field.name: getattr(statistics, field.name) for field in fields(statistics)}
         sums = {name: value.clone() for name, value in held.items() if isinstance(value, Tensor)}
         if self.size > 1:
             with self._waiting():
-                for tensor in sums.values():
+                for name, tensor in sums.items():
+                    bound = tensor.abs().max().double()
+                    dist.all_reduce(bound)
+                    if bound > torch.iinfo(tensor.dtype).max / 2:
+                        raise ValueError(f"{name} of {self.size} processes would overflow")
                     dist.all_reduce(tensor)
         return replace(statistics, **sums)
 
@@ -110,19 +115,17 @@ class Processes:
 def processes(device: torch.device, timeout: float) -> Iterator[Processes]:
     """Join the group that torchrun started (or that is already joined), and leave it at the end.
 
-    gloo carries what is on the CPU and nccl what is on GPUs; `timeout` is in seconds, for each
-    wait.  Raises RuntimeError where the others cannot be reached.
+    What they exchange lies on the CPU, and gloo carries it; `timeout` is in seconds, for each wait.
+    Raises RuntimeError where the others cannot be reached.
     """
     joined = dist.is_initialized()
     if not joined and int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Processes()
         return
-    on_gpu = device.type == "cuda"
-    if on_gpu:
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if not joined:
-        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+        dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
     local = int(os.environ.get("LOCAL_RANK", dist.get_rank()))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), local)

@@ -29,19 +29,27 @@ LOADERS = 8  # processes that load images for a GPU, at most
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, exact float32; all modes and torch's settings come back."""
-    training = [module for module in model.modules() if module.training]
+def exact_arithmetic() -> Iterator[None]:
+    """Float32 in full, the same bits every time; torch's settings come back."""
     before = [getattr(backend, name) for backend, name, _ in EXACT]
-    model.eval()
     try:
         for backend, name, value in EXACT:
             setattr(backend, name, value)
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for (backend, name, _), value in zip(EXACT, before, strict=True):
             setattr(backend, name, value)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients, exact float32; all modes and torch's settings come back."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with exact_arithmetic(), torch.inference_mode():
+            yield
+    finally:
         for module in training:
             module.training = True
 

@@ -50,7 +50,7 @@ class ExtractOptions:
         for name, least in (("batch_size", 1), ("shard_size", 1), ("workers", 0)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
-        if self.timeout <= 0:
+        if not self.timeout > 0:
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
 
     @property

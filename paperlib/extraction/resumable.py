@@ -5,6 +5,7 @@ two: an interrupted run, or one of several processes, gives the numbers of an un
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -40,8 +41,9 @@ def save_features(
     see.
 
     Raises what `extract_features` raises, ShardError where the shards there were made with other
-    settings, LostProcessError where another process is killed or silent for `options.timeout`
-    seconds, and OSError for a full disk; what is finished stays.
+    settings or another process is at them, LostProcessError where another process of the group is
+    killed or silent for `options.timeout` seconds, and OSError for a full disk; what is finished
+    stays.
     """
     out = Path(out)
     if out.is_dir():
@@ -52,7 +54,8 @@ def save_features(
     settings = made | _fingerprint(job) | {"shard_size": shard_size}
     spans = job.spans(shard_size)
     folder = ShardFolder(out.with_name(f"{out.name}.parts"), len(spans), settings)
-    with processes(job.device, job.options.timeout) as group:
+    with processes(job.device, job.options.timeout) as group, ExitStack() as held:
+        group.from_first(lambda: held.enter_context(folder.locked()))  # for the whole group
         missing = group.from_first(folder.open)
         try:
             group.together(folder.check_manifest)
@@ -71,8 +74,6 @@ def save_features(
             elif group.rank == 0:
                 folder.discard()
             raise
-        finally:
-            folder.lock.release()
         bank = FeatureBank.load(out)
         group.from_first(folder.discard)
     return bank

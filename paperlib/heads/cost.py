@@ -72,7 +72,8 @@ def head_implementations(
     """
     if len({len(filters) for filters in subsets}) != 1:
         raise ValueError("the gather needs subsets of one size for all classes")
-    index = torch.stack(subsets).sort(dim=1).values  # [C, k]
+    weight, bias = weight.cpu(), bias.cpu()
+    index = torch.stack(subsets).cpu().sort(dim=1).values  # [C, k]
     kept = weight.gather(1, index)
     starts = torch.arange(len(index) + 1) * index.shape[1]
     crow_col_values = (starts, index.flatten(), kept.flatten())
@@ -82,6 +83,7 @@ def head_implementations(
     scipy_csr = scipy.sparse.csr_array(csr, weight.shape)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", "Sparse invariant checks")  # they are asked for below
         torch_csr = torch.sparse_csr_tensor(*crow_col_values, weight.shape, check_invariants=True)
     column = bias[:, None]
     return {

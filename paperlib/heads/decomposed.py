@@ -33,10 +33,11 @@ class DecomposedHead(nn.Module):
     `weight: [C, D]`, `bias: [C]` and `subsets` (one index tensor per class) -> a module from
     `[N, D]` to `[N, C]`.  Only the kept weights are parameters (`values`), so training cannot
     revive the others; they lie in compressed sparse rows.  Training multiplies by the dense
-    matrix, as do small heads and GPUs.  A large head with an eighth of its weights or less, on the
-    CPU, in float32 and under `no_grad` or `inference_mode`, reads only what is kept (the same
-    logits to rounding).  Raises ValueError for indices outside 0..D-1 and
-    for a weight and a bias that are not finite or do not fit.
+    matrix, as do small heads and GPUs, which keep it while no gradients are asked for (until
+    `values` change, but not through `.data`).  A large head with an eighth of its weights or less,
+    on the CPU, in float32 and under `no_grad` or `inference_mode`, reads only what is kept (the
+    same logits to rounding).  Raises ValueError for indices outside 0..D-1 and for a weight and a
+    bias that are not finite or do not fit.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
@@ -49,22 +50,37 @@ class DecomposedHead(nn.Module):
         classes, columns = member.nonzero(as_tuple=True)
         sizes = torch.bincount(classes, minlength=self.num_classes)
         self.register_buffer("columns", columns.int())
+        self.register_buffer("classes", classes.int(), persistent=False)  # follows from `starts`
         self.register_buffer("starts", F.pad(sizes.cumsum(dim=0), (1, 0)).int())
         self.values = nn.Parameter(weight.detach()[classes, columns])
         self.bias = nn.Parameter(bias.detach().clone())
+        self._cached: tuple[tuple, Tensor] | None = None  # the dense matrix and what it is of
         self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
 
     @property
     def kept(self) -> tuple[Tensor, Tensor]:
         """Class and filter of every kept weight, both `[kept] int64`, in the order of `values`."""
-        classes = torch.arange(self.num_classes, device=self.starts.device)
-        return classes.repeat_interleave(self.starts.diff()), self.columns.long()
+        return self.classes.long(), self.columns.long()
 
     @property
     def weight(self) -> Tensor:
         """The weights as a dense `[C, D]` matrix, zero outside each class's subset."""
         dense = self.values.new_zeros(self.num_classes, self.num_filters)
         return dense.index_put(self.kept, self.values)
+
+    def _dense(self) -> Tensor:
+        """`weight`; on a GPU under `no_grad` built once, for as long as `values` stay the same."""
+        values = self.values
+        fixed = values.is_cuda and not (torch.is_grad_enabled() or values.is_inference())
+        if not fixed or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self.weight
+        known = (id(values), values.device, values.dtype, values._version)
+        if self._cached is None or self._cached[0] != known:
+            self._cached = known, self.weight
+        return self._cached[1]
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_cached": None}
 
     def reads_only_kept(self, x: Tensor) -> bool:
         """Whether `forward(x)` takes the sparse product."""
@@ -81,7 +97,7 @@ class DecomposedHead(nn.Module):
         if not torch.jit.is_tracing() and x.shape[-1] != self.num_filters:
             raise ValueError(f"the head reads {self.num_filters} features, got {x.shape[-1]}")
         if not self.reads_only_kept(x):
-            return F.linear(x, self.weight, self.bias)
+            return F.linear(x, self._dense(), self.bias)
         if len(x) < FEW:
             from paperlib.heads.compiled import sparse_logits  # numba is slow to import
 

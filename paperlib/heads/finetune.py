@@ -21,7 +21,7 @@ def finetune_network(
     epochs: int = 1,
     learning_rate: float = 1e-2,
     batch_size: int = 128,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     seed: int = 0,
     progress: bool = True,
 ) -> nn.Module:
@@ -29,38 +29,58 @@ def finetune_network(
 
     `dataset` yields (image, label); `head_name` names the final layer, which the copy holds as a
     `DecomposedHead`.  Batch statistics stay frozen: a short run at a small rate would only blur
-    them.  Returns the copy in eval mode.  Raises ValueError for epochs below 1 or no rate.
+    them; a layer without a bias gets one.  `device` "auto" is the GPU where there is one.  Returns
+    the copy in eval mode, on that device.  Raises ValueError for epochs below 1 or no rate.
     Source: the paper's fine-tuning, arXiv 2112.07719.
     """
     if epochs < 1 or learning_rate <= 0:
         raise ValueError(f"epochs ({epochs}) and learning_rate ({learning_rate}) must be positive")
+    device = _device(device)
     tuned = deepcopy(model).to(device).eval()
     dense = tuned.get_submodule(head_name)
-    tuned.set_submodule(head_name, DecomposedHead(dense.weight, dense.bias, subsets))
-    generator = torch.Generator().manual_seed(seed)
-    loader = DataLoader(dataset, batch_size, shuffle=True, generator=generator)
+    bias = dense.weight.new_zeros(len(dense.weight)) if dense.bias is None else dense.bias
+    tuned.set_submodule(head_name, DecomposedHead(dense.weight, bias, subsets))
+    order = {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
+    loader = DataLoader(dataset, batch_size, pin_memory=device.type == "cuda", **order)
     optimizer = torch.optim.SGD(tuned.parameters(), lr=learning_rate, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
     with tqdm(total=epochs * len(dataset), unit="image", disable=not progress) as bar:
         for _ in range(epochs):
             for images, labels in loader:
                 optimizer.zero_grad()
-                F.cross_entropy(tuned(images.to(device)), labels.to(device)).backward()
+                x, y = (part.to(device, non_blocking=True) for part in (images, labels))
+                F.cross_entropy(tuned(x), y).backward()
                 optimizer.step()
                 schedule.step()
                 bar.update(len(labels))
     return tuned
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode would leave parameters that cannot learn
 def correct_images(
     model: nn.Module,
     dataset: Dataset,
     *,
     batch_size: int = 128,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
 ) -> Tensor:
-    """`[N] bool`: which images of a dataset of (image, label) a network classifies correctly."""
-    model = model.to(device).eval()
-    batches = DataLoader(dataset, batch_size)
-    return torch.cat([model(x.to(device)).argmax(dim=1).cpu() == y for x, y in batches])
+    """`[N] bool`, on the CPU: which images of (image, label) a network classifies correctly.
+
+    The network runs in eval mode on `device` and comes back as it was.
+    """
+    device, home = _device(device), next(model.parameters()).device
+    training = [module for module in model.modules() if module.training]
+    batches = DataLoader(dataset, batch_size, pin_memory=device.type == "cuda")
+    try:
+        model.to(device).eval()
+        picked = [(model(x.to(device, non_blocking=True)).argmax(dim=1), y) for x, y in batches]
+        return torch.cat([classes.cpu() == y for classes, y in picked])
+    finally:
+        model.to(home)
+        for module in training:
+            module.training = True
+
+
+def _device(device: torch.device | str) -> torch.device:
+    gpu = torch.cuda.is_available()
+    return torch.device(("cuda" if gpu else "cpu") if device == "auto" else device)

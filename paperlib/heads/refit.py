@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from paperlib.heads.decomposed import DecomposedHead, check_head
-from paperlib.subsets.order import Subsets, check_features, membership
+from paperlib.subsets.order import Subsets, check_features, membership, row_chunks
+from paperlib.subsets.sums import column_means
 
 SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
 ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
+SOLVED_AT_ONCE = 2**22  # entries of the linear systems that are solved together
 HISTORY = 30  # gradients that L-BFGS remembers
 FLAT = 1e-4  # largest slope of the loss at which a fit counts as converged
 
@@ -40,7 +41,7 @@ def mean_fill(weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor) 
     """
     _check_fit(weight, bias, features)
     omitted = weight * ~membership(subsets, weight.shape[1]).to(weight.device)
-    means = features.double().mean(dim=0)
+    means = column_means(features)
     return DecomposedHead(weight, bias + (omitted.double() @ means).to(bias.dtype), subsets)
 
 
@@ -52,22 +53,35 @@ def least_squares_refit(
     min over (w, b) of sum_n (b + sum_{j in I_c} w_j x_nj - logit_nc)^2
 
     features: [N, D] float, the train split.  With z = [x, 1] and G = z^T z, class c solves
-    G[I, I] v = G[I, :] [W_c, b_c], so the cost in memory is D^2 whatever N and C.  Raises
-    ValueError as `mean_fill` does.
+    G[I, I] v = G[I, :] [W_c, b_c], so the cost in memory is D^2 whatever N; classes with subsets
+    of one size are solved together.  Raises ValueError as `mean_fill` does.
     """
     _check_fit(weight, bias, features)
-    z = F.pad(features.double(), (0, 1), value=1.0)  # [N, D + 1]
-    gram = z.T @ z
+    membership(subsets, weight.shape[1])  # checks them
+    padded = (F.pad(x.double(), (0, 1), value=1.0) for (x,) in row_chunks(features))  # [n, D + 1]
+    gram = sum(z.T @ z for z in padded)
     dense = torch.cat([weight, bias[:, None]], dim=1).double()  # [C, D + 1]
+    aims = dense @ gram  # [C, D + 1]
     intercept = torch.tensor([weight.shape[1]], device=weight.device)
     refitted = dense.clone()
-    for c, chosen in enumerate(subsets):
-        kept = torch.cat([chosen.to(weight.device), intercept])
+    for classes in _alike(subsets):
+        kept = torch.stack([torch.cat([subsets[c].to(intercept), intercept]) for c in classes])
+        rows = torch.tensor(classes, device=weight.device)[:, None]
         # pinv, because a filter that is dead on the train images makes the system singular
-        inverse = torch.linalg.pinv(gram[kept][:, kept], hermitian=True)
-        refitted[c, kept] = inverse @ (gram[kept] @ dense[c])
+        inverse = torch.linalg.pinv(gram[kept[:, :, None], kept[:, None, :]], hermitian=True)
+        refitted[rows, kept] = (inverse @ aims[rows, kept][:, :, None])[:, :, 0]
     refitted = refitted.to(weight.dtype)
     return DecomposedHead(refitted[:, :-1], refitted[:, -1], subsets)
+
+
+def _alike(subsets: Subsets) -> Iterator[list[int]]:
+    """Classes with subsets of one size, as many at a time as the memory of a pass allows."""
+    by_size: dict[int, list[int]] = {}
+    for c, chosen in enumerate(subsets):
+        by_size.setdefault(len(chosen), []).append(c)
+    for size, classes in by_size.items():
+        at_once = max(1, SOLVED_AT_ONCE // (size + 1) ** 2)
+        yield from (classes[i : i + at_once] for i in range(0, len(classes), at_once))
 
 
 @contextmanager
@@ -78,6 +92,13 @@ def _threads_for(size: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _set(head: DecomposedHead, flat: np.ndarray) -> None:
+    """Give a head its kept weights and biases, in this order."""
+    weights = len(head.values)
+    head.values.copy_(torch.from_numpy(flat[:weights]))
+    head.bias.copy_(torch.from_numpy(flat[weights:]))
 
 
 @torch.no_grad()
@@ -132,7 +153,7 @@ def fit_by_softmax(
         raise ValueError(f"l2 must not be negative, got {l2}")
     head = DecomposedHead(weight.double(), bias.double(), subsets)
     exact = torch.float64 if features.numel() < SMALL_PROBLEM else torch.float32
-    mean = features.mean(dim=0, dtype=torch.float64)
+    mean = column_means(features)
     used = head.columns.unique()  # the filters that some class reads
     # Centred, it takes half as many iterations; as [filter, image], softmax is twice as fast
     rows = zip(features.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True)
@@ -142,7 +163,7 @@ def fit_by_softmax(
     fitted = torch.bincount(labels, minlength=len(bias)) > 0  # classes with images
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        vector_to_parameters(torch.from_numpy(flat).to(weight.device), head.parameters())
+        _set(head, flat)
         w, b = head.weight[:, used].to(exact), head.bias.to(exact)[:, None]
         loss = l2 / 2 * head.values.square().sum()
         by_weight, by_bias = torch.zeros_like(head.weight), torch.zeros_like(head.bias)
@@ -156,10 +177,10 @@ def fit_by_softmax(
         gradient = torch.cat([by_values, by_bias / len(labels) * fitted])
         return loss.item(), gradient.cpu().numpy()
 
-    start = parameters_to_vector(head.parameters()).cpu().numpy()
+    start = torch.cat([head.values, head.bias]).cpu().numpy()
     options = {"maxiter": max_iterations, "gtol": 1e-6, "ftol": 1e-12, "maxcor": HISTORY}
     with _threads_for(features.numel()):
         found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    vector_to_parameters(torch.from_numpy(found.x).to(weight.device), head.parameters())
+    _set(head, found.x)
     head.bias -= head.weight @ mean
     return head.to(weight.dtype), float(np.abs(found.jac).max())

@@ -69,8 +69,9 @@ def class_cards(
     means, weight = statistics.means.cpu(), weight.detach().double().cpu()
     named_by = statistics.counts(k).cpu() / statistics.images.cpu().clamp(min=1)[:, None]
     shares = logit_shares(weight, means)
-    subsets = [filters.cpu() for filters in subsets]
-    served = torch.bincount(torch.cat(subsets), minlength=weight.shape[1])
+    everything = torch.cat(list(subsets)).cpu()
+    served = torch.bincount(everything, minlength=weight.shape[1])
+    subsets = everything.split([len(filters) for filters in subsets])
     cards = {}
     for c in classes:
         j = subsets[c]

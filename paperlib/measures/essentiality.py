@@ -1,11 +1,14 @@
 """What a class loses when features are replaced: its influential filters, or all the others."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from paperlib.subsets.order import Subsets, check_features, membership
+from paperlib.subsets.order import AT_ONCE, Subsets, check_features, membership
 
 FILLS = ("noise", "zero", "mean")
+DRAWN_AT_ONCE = 16  # normal numbers that the generator makes together
 
 
 def replace_features(
@@ -36,6 +39,14 @@ def replace_features(
     return torch.where(where.to(features.device), value, features)
 
 
+def _parts(features: Tensor, where: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some images at a time, such that noise drawn part by part is that of one draw for all."""
+    rows = max(1, AT_ONCE["cpu"] // features.shape[1] // DRAWN_AT_ONCE) * DRAWN_AT_ONCE
+    # A draw that is no multiple of 16 numbers makes its last 16 anew: only the last part may be
+    cuts = list(range(rows, len(features) - DRAWN_AT_ONCE + 1, rows))
+    return zip(features.tensor_split(cuts), where.tensor_split(cuts), strict=True)
+
+
 @torch.no_grad()
 def predictions_after(
     features: Tensor,
@@ -59,10 +70,12 @@ def predictions_after(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
     generator = torch.Generator().manual_seed(seed)
+    where = where.expand(features.shape)
+    settings = {"means": means, "generator": generator}
     rows = []
     for _ in range(repeats if fill == "noise" else 1):
-        x = replace_features(features, where, fill, means=means, generator=generator)
-        rows.append((x @ weight.T + bias).argmax(dim=1))
+        parts = [replace_features(x, w, fill, **settings) for x, w in _parts(features, where)]
+        rows.append(torch.cat([(x @ weight.T + bias).argmax(dim=1) for x in parts]))
     return torch.stack(rows)
 
 

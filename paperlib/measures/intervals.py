@@ -17,13 +17,18 @@ class Interval(NamedTuple):
     high: float
 
 
+def _numbers(values) -> np.ndarray:
+    """Numbers as float64; a tensor may lie on a GPU."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values, dtype=np.float64)
+
+
 def bootstrap_means(values, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
     """Means of `draws` bootstrap resamples of the images; images are the last axis.
 
     values: [..., N] numbers -> `[draws, ...] float64`.  All rows see the same resamples, so that
     differences between rows are paired (Efron & Tibshirani 1993, chapter 6).
     """
-    table = np.asarray(values, dtype=np.float64)
+    table = _numbers(values)
     n = table.shape[-1]
     rng = np.random.default_rng(seed)
     means = []
@@ -44,7 +49,8 @@ def interval(value: float, draws: np.ndarray, level: float = 0.95) -> Interval:
 
 def mean_interval(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Mean over images with its bootstrap 95 % interval; values: [N] numbers."""
-    return interval(np.mean(np.asarray(values)), bootstrap_means(values, draws=draws, seed=seed))
+    numbers = _numbers(values)
+    return interval(numbers.mean(), bootstrap_means(numbers, draws=draws, seed=seed))
 
 
 def draws_over_runs(draws, *, seed: int = 0) -> np.ndarray:
@@ -61,6 +67,13 @@ def draws_over_runs(draws, *, seed: int = 0) -> np.ndarray:
     return np.take_along_axis(table, runs, axis=1).mean(axis=1)
 
 
+def mean_over_runs(values, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean over runs and images, whose interval resamples both; values: [R, N] numbers."""
+    table = np.asarray(values, dtype=np.float64)
+    resampled = bootstrap_means(table, draws=draws, seed=seed)
+    return interval(table.mean(), draws_over_runs(resampled, seed=seed))
+
+
 def smallest_within(
     accuracy, sizes: Sequence[int] | None = None, *, tolerance: float = 1.0
 ) -> np.ndarray:
@@ -72,7 +85,7 @@ def smallest_within(
     first size stands for one constant decision, the last for all there is.  A head that beats the
     constant decision by less than `MIN_GAIN` points has no decisions to keep: it needs the last.
     """
-    table = np.asarray(accuracy, dtype=np.float64)
+    table = _numbers(accuracy)
     whole = table[..., -1:]
     # Counts of images are exact; the slack covers the rounding of their means
     smallest = np.argmax(table >= whole - tolerance - 1e-9, axis=-1)

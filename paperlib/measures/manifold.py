@@ -6,9 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paperlib.subsets.sums import class_means
+from paperlib.subsets.order import row_chunks
+from paperlib.subsets.sums import class_means, column_means
 
 ROWS_AT_ONCE = 2048  # images whose distances are held at once: bounds the memory of a pass
+LARGE = 2**24  # features from which products of a few thousand images are float32, sums float64
 DISCARDED = 0.1  # share of the largest distance ratios that TwoNN's fit leaves out
 ROUNDING = 1e-12  # of the total variance, so that a share reached exactly counts as reached
 
@@ -44,9 +46,11 @@ def principal_components(features: Tensor, *, centred: bool = True) -> Principal
     two images or values that are not finite.
     """
     _check_matrix(features, 2)
-    x = features.double()
-    centre = x.mean(dim=0) if centred else torch.zeros_like(x[0])
-    return principal_axes((x - centre).T @ (x - centre) / len(x), centre)
+    mean = column_means(features)
+    centre = mean if centred else torch.zeros_like(mean)
+    exact = torch.float64 if features.numel() < LARGE else torch.float32
+    apart = ((x.double() - centre).to(exact) for (x,) in row_chunks(features))
+    return principal_axes(sum((x.T @ x).double() for x in apart) / len(features), centre)
 
 
 def principal_axes(covariance: Tensor, centre: Tensor) -> PrincipalComponents:
@@ -127,11 +131,17 @@ def decision_directions(weight: Tensor) -> Tensor:
     return directions[:rank].T.contiguous()
 
 
-def random_directions(num_filters: int, *, draws: int = 20, seed: int = 0) -> Tensor:
-    """Bases of feature space turned at random: `[draws, D, D] float64`, orthonormal columns."""
+def random_directions(
+    num_filters: int, *, draws: int = 20, seed: int = 0, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Bases of feature space turned at random: `[draws, D, D] float64`, orthonormal columns.
+
+    Made on the CPU, so that every device gets the same.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = (draws, num_filters, num_filters)
-    return torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
+    normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(normal).Q.to(device)
 
 
 def alignment(a: Tensor, b: Tensor) -> float:
@@ -154,10 +164,11 @@ def between_class_share(features: Tensor, labels: Tensor, num_classes: int) -> f
     features: [N, D] float32, labels: [N] int64.  Class means span at most C - 1 directions.
     Raises ValueError on bad shapes, NaN and labels out of range.
     """
-    mean = features.double().mean(dim=0)
-    between = class_means(features, labels, num_classes) - mean
-    total = (features.double() - mean).square().sum()
-    return (between[labels].square().sum() / total).item()
+    mean = column_means(features)
+    between = class_means(features, labels, num_classes) - mean  # [C, D]
+    total = sum((x - mean).square().sum() for (x,) in row_chunks(features))
+    images = torch.bincount(labels, minlength=num_classes)
+    return ((images.double() @ between.square().sum(dim=1)) / total).item()
 
 
 def decisions_by_dimension(
@@ -182,12 +193,14 @@ def decisions_by_dimension(
         shapes = f"{list(directions.shape)} and {list(centre.shape)}"
         raise ValueError(f"directions must be [D, R] and centre [D], got {shapes}")
     w, middle = weight.double(), centre.double()
-    position = (features.double() - middle) @ directions  # [N, R]
     effect = w @ directions  # [C, R]
-    logits = (bias.double() + w @ middle).repeat(len(features), 1)
-    picked, done = [], 0
-    for r in ranks:
-        logits += position[:, done:r] @ effect[:, done:r].T
-        picked.append(logits.argmax(dim=1))
-        done = r
-    return torch.stack(picked)
+    constant = bias.double() + w @ middle
+    picked = torch.empty(len(ranks), len(features), dtype=torch.int64, device=features.device)
+    for x, out in row_chunks(features, picked.T):
+        position = (x.double() - middle) @ directions  # [n, R]
+        logits, done = constant.repeat(len(x), 1), 0
+        for i, r in enumerate(ranks):
+            logits += position[:, done:r] @ effect[:, done:r].T
+            torch.argmax(logits, dim=1, out=out[:, i])
+            done = r
+    return picked

@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor
 
 from paperlib.measures.cards import exciting_images
@@ -18,7 +17,8 @@ def top_image_shares(features: Tensor, labels: Tensor, num_classes: int, top: in
     fewer than `top`.  Raises ValueError on bad shapes, NaN and labels out of range.
     """
     check_features(features, labels, num_classes)
-    found = exciting_images(features, torch.arange(features.shape[1]), top)  # [D, top]
+    everything = torch.arange(features.shape[1], device=features.device)
+    found = exciting_images(features, everything, top)  # [D, top]
     return F.one_hot(labels[found], num_classes).double().mean(dim=1).T
 
 
@@ -32,8 +32,11 @@ def one_vs_rest_auc(features: Tensor, labels: Tensor, num_classes: int) -> Tenso
     NaN and labels out of range.  Source: Hanley & McNeil 1982, doi 10.1148/radiology.143.1.7063747.
     """
     check_features(features, labels, num_classes)
-    ranks = torch.from_numpy(rankdata(features.cpu().numpy(), axis=0))  # [N, D], ties at the mean
-    of_class = F.one_hot(labels.cpu(), num_classes).double()  # [N, C]
+    x = features.T.contiguous()
+    ordered = x.sort(dim=1).values
+    ends = (torch.searchsorted(ordered, x, right=right) for right in (False, True))
+    ranks = (sum(ends).T + 1).double() / 2  # [N, D] from 1, ties at their mean
+    of_class = F.one_hot(labels, num_classes).double()  # [N, C]
     number = of_class.sum(dim=0)[:, None]
     pairs = of_class.T @ ranks - number * (number + 1) / 2  # won against the rest
     return pairs / (number * (len(labels) - number))

@@ -38,7 +38,7 @@ def bootstrap_class_means(
     for c in range(num_classes):
         x = features[labels == c].double()
         times_drawn = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=draws)
-        means[:, c] = torch.from_numpy(times_drawn).double() @ x / len(x)
+        means[:, c] = torch.from_numpy(times_drawn).to(x) @ x / len(x)
     return means
 
 

@@ -3,8 +3,12 @@
 import hashlib
 import os
 from pathlib import Path
+from urllib.request import urlopen
 
-import torch
+from paperlib.banks.atomic import whole_file
+
+LARGEST_DOWNLOAD = 4 * 2**30  # bytes; the largest weights in torchvision have 2.6 GB
+TIMEOUT = 60  # seconds without a byte
 
 
 def cache_folder() -> Path:
@@ -33,21 +37,51 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def download(url: str, path: Path, expected: str, largest: int = LARGEST_DOWNLOAD) -> None:
+    """Fetch a file over https, at most `largest` bytes, whose SHA-256 starts with `expected`.
+
+    It appears at `path` whole and checked, or not at all.  Raises ValueError for another protocol,
+    RuntimeError for a file that is too large or not the expected one, OSError from the network.
+    """
+    digest, size = hashlib.sha256(), 0
+    _check_https(url)
+    try:
+        with urlopen(url, timeout=TIMEOUT) as answer, whole_file(path) as file:
+            _check_https(answer.url)  # where redirects led to
+            while block := answer.read(2**20):
+                size += len(block)
+                if size > largest:
+                    raise RuntimeError(f"{url} is larger than {largest:,} bytes: not downloaded")
+                digest.update(block)
+                file.write(block)
+            _check_sha256(url, digest.hexdigest(), expected)
+    except OSError as error:
+        raise OSError(f"cannot download {url} to {path}: {error}") from error
+
+
+def _check_https(url: str) -> None:
+    if not url.startswith("https://"):
+        raise ValueError(f"downloads are over https only, not {url}")
+
+
+def _check_sha256(name: str | Path, digest: str, expected: str) -> None:
+    if not expected or not digest.startswith(expected):
+        found = digest[: len(expected) or None]
+        raise RuntimeError(f"{name}: SHA-256 starts with {found}, expected {expected or 'one'}")
+
+
 def fetch_checkpoint(url: str, expected: str, name: str = "") -> Path:
     """The file behind an address, whose SHA-256 starts with `expected`.
 
     Looked for as `checkpoints/NAME` in the assets and in the cache, else downloaded to the cache;
     `name` is the last part of the address if it is empty.  Raises RuntimeError where the SHA-256
-    starts with other digits.
+    starts with other digits, and what `download` raises.
     """
     name = name or url.rpartition("/")[2]
     path = find_asset(f"checkpoints/{name}")
     if path is None:
         path = cache_folder() / "checkpoints" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=expected)
-    elif not (digest := sha256_of(path)).startswith(expected):
-        raise RuntimeError(
-            f"{path}: SHA-256 starts with {digest[: len(expected)]}, expected {expected}"
-        )
+        download(url, path, expected)
+    else:
+        _check_sha256(path, sha256_of(path), expected)
     return path

@@ -1,5 +1,6 @@
 """Labelled images by name: `cifar10[:N]`, `imagefolder:PATH` and `imagenet:PATH`."""
 
+import warnings
 from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
@@ -8,13 +9,15 @@ from pathlib import Path
 import torchvision
 from PIL import Image
 
-from paperlib.networks.assets import cache_folder, find_asset
+from paperlib.networks.assets import cache_folder, download, find_asset
 from paperlib.networks.strips import CifarStrips
 
 SPLITS = ("train", "test")
 # The names under which image folders commonly keep each split, in order of preference.
 SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val")}
 IMAGENET_FOLDERS = {"train": ("train",), "test": ("val",)}  # its "test" has no labels
+CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 class UnreadableImageError(OSError):
@@ -24,16 +27,19 @@ class UnreadableImageError(OSError):
 def read_image(path: str | Path) -> Image.Image:
     """Decode one file to RGB: greyscale is repeated, palettes are looked up, alpha is dropped.
 
-    Raises UnreadableImageError, with the file's name, for whatever Pillow cannot decode.
+    Of an animation the first frame is taken.  Raises UnreadableImageError, with the file's name,
+    for whatever Pillow cannot decode and for more pixels than its limit, 89 million.
     """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            opened = Image.open(path)  # a small file may ask for more than the memory holds
+        with opened as image:
             if image.mode.startswith("I;16"):  # 16-bit greyscale: convert() alone would clip it
                 image = image.point(lambda value: value / 256).convert("L")
             elif image.mode == "P":  # by way of RGBA, for palettes with transparent entries
                 image = image.convert("RGBA")
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, *BOMBS) as error:
         raise UnreadableImageError(f"cannot read the image file {path}: {error}") from error
 
 
@@ -134,8 +140,11 @@ def _cifar10(
     if strips := find_asset("data/cifar10"):
         images = CifarStrips(strips, split, transform)
     else:
-        root = str(cache_folder() / "data")
-        images = torchvision.datasets.CIFAR10(root, split == "train", transform, download=True)
+        root = cache_folder() / "data"
+        archive = root / torchvision.datasets.CIFAR10.filename
+        if not archive.exists():  # its batches are pickles: torchvision reads only those it knows
+            download(torchvision.datasets.CIFAR10.url, archive, CIFAR10_SHA256)
+        images = torchvision.datasets.CIFAR10(str(root), split == "train", transform, download=True)
     if number and split == "train":
         images.data, images.targets = images.data[: int(number)], images.targets[: int(number)]
     return images

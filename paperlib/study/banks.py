@@ -9,7 +9,7 @@ from filelock import FileLock
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank
 from paperlib.banks.files import BankError
 from paperlib.extraction.named import files_sha256, make_bank
-from paperlib.extraction.options import ExtractOptions
+from paperlib.extraction.options import ExtractOptions, choose_device
 from paperlib.networks.datasets import load_dataset
 from paperlib.study.paths import ROOT, data_folder
 from paperlib.study.tiers import IMAGES_PER_CLASS, choose_networks
@@ -18,9 +18,9 @@ from paperlib.study.tiers import IMAGES_PER_CLASS, choose_networks
 def load_bank(
     network: str, tier: str = "embedded", device: str = "auto", data: str = ""
 ) -> FeatureBank:
-    """The bank of a network in a tier; the other tiers make it on first use and keep it in `build`.
+    """The bank of a network in a tier, on a device: "auto" is the GPU where there is one.
 
-    - `embedded` reads the committed banks;
+    - `embedded` reads the committed banks, the other tiers make theirs on first use in `build`;
     - `cifar10` runs the published checkpoint over all 60,000 images, downloaded once;
     - `imagenet` runs torchvision's NAME[:WEIGHTS] over the folder `data`, `IMAGES_PER_CLASS` of
       each split; classes of which the folder has no train images are left out.
@@ -30,7 +30,8 @@ def load_bank(
     """
     networks = choose_networks(tier, [network])
     if tier == "embedded":
-        return FeatureBank.load(data_folder() / "banks" / f"{networks[0]}.safetensors")
+        bank = FeatureBank.load(data_folder() / "banks" / f"{networks[0]}.safetensors")
+        return bank.to(choose_device(device))
     if tier == "imagenet" and not data:
         raise ValueError("tier imagenet needs `data`, a folder with train/ and val/ by WordNet id")
     place = Path(data).expanduser().resolve().name if tier == "imagenet" else ""
@@ -44,10 +45,10 @@ def load_bank(
             origin = (f"torchvision:{network}", f"imagenet:{data}")
             make_bank(*origin, path, options, per_class=IMAGES_PER_CLASS)
     bank = FeatureBank.load(path)
-    if tier != "imagenet":
-        return bank
-    _check_origin(bank, path, data)
-    return bank.without_empty_classes()
+    if tier == "imagenet":
+        _check_origin(bank, path, data)
+        bank = bank.without_empty_classes()
+    return bank.to(choose_device(device))
 
 
 def _check_origin(bank: FeatureBank, path: Path, data: str) -> None:
@@ -66,8 +67,16 @@ def _files_of(data: str, split: str, per_class: int | None) -> str | None:
     return files_sha256(load_dataset(f"imagenet:{data}", split, per_class=per_class))
 
 
+class Banks(dict[str, FeatureBank]):
+    """Banks by the name of their network; a name that is not there is told which are."""
+
+    def __missing__(self, network: str) -> FeatureBank:
+        raise ValueError(f"no bank of network {network!r} is loaded; choose from {', '.join(self)}")
+
+
 def load_banks(
     tier: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
-) -> dict[str, FeatureBank]:
+) -> Banks:
     """The banks of some networks of a tier by name, or of all of them; see `load_bank`."""
-    return {name: load_bank(name, tier, device, data) for name in choose_networks(tier, networks)}
+    names = choose_networks(tier, networks)
+    return Banks({name: load_bank(name, tier, device, data) for name in names})

@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the files and say where they are; 2 on bad input."""
     options = {"images": arguments.images, "device": arguments.device}
     try:
+        if arguments.images < 1:
+            raise ValueError(f"--images must be at least 1, not {arguments.images}")
         if arguments.trained:
             print(f"saved: {_measure_trained(arguments.trained, **options)}")
             return 0

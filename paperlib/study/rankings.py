@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.feature_selection import f_classif, mutual_info_classif
+from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LogisticRegression, orthogonal_mp_gram
 from sklearn.svm import l1_min_c
 from torch import Tensor
@@ -34,21 +34,29 @@ def _one_vs_rest(
     for c in range(num_classes):
         if not 0 < (y == c).sum() < len(y):
             raise ValueError(f"class {c} has none or all of the images: nothing to tell apart")
-        scores[c, varying] = score(x[:, varying], y == c)
+        if varying.any():
+            scores[c, varying] = score(x[:, varying], y == c)
     return torch.from_numpy(scores)
 
 
 def anova_f(features: Tensor, labels: Tensor, num_classes: int, k: int) -> Subsets:
     """The k filters whose mean differs most between the class and the rest, in units of spread.
 
-    F[c, j] = N_c N_r / N (mean_c(x_j) - mean_r(x_j))^2 / pooled variance of x_j within c and r
+    F[c, j] = N_c N_r / N (mean_c(x_j) - mean_r(x_j))^2 / scatter of x_j within c and r,
+    infinite where x_j is constant within both
 
     features: [N, D] float, labels: [N] int64, the train split.  Raises ValueError for a class
     without images.
     """
-    return highest_scores(
-        _one_vs_rest(lambda x, y: f_classif(x, y)[0], features, labels, num_classes), k
-    )
+
+    def score(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        mine, rest = x[y], x[~y]
+        between = len(mine) * len(rest) / len(x) * (mine.mean(axis=0) - rest.mean(axis=0)) ** 2
+        within = len(mine) * mine.var(axis=0) + len(rest) * rest.var(axis=0)
+        with np.errstate(divide="ignore"):  # infinite where a filter alone separates the class
+            return between / within
+
+    return highest_scores(_one_vs_rest(score, features, labels, num_classes), k)
 
 
 def feature_information(

@@ -228,7 +228,10 @@ def _planned(arguments: argparse.Namespace) -> dict[Path, dict]:
     if arguments.tier == "imagenet" and not arguments.notebooks:
         notebooks = [path for path in notebooks if not path.name.startswith(CIFAR_ONLY)]
     defaults = TIER_PARAMETERS.get(arguments.tier, {})
-    if networks := given.get("networks"):  # what is drawn must be among what is loaded
+    networks = given.get("networks", [])
+    if not isinstance(networks, list):
+        raise ValueError(f'networks must be a list such as ["resnet20"], not {networks!r}')
+    if networks:  # what is drawn must be among what is loaded
         defaults = defaults | {"network": networks[0]}
     return parameters_for(notebooks, {"tier": arguments.tier} | given, defaults)
 

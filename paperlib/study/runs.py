@@ -1,25 +1,20 @@
 """Training runs in compact files: what the depth claim needs of each, without 50,000 features."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from paperlib.banks.atomic import whole_file
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.banks.compact import read_compact, write_compact
 from paperlib.banks.files import BankError
-from paperlib.banks.tensorfile import record_sha256
 from paperlib.measures.collapse import Scatter, class_scatter
 from paperlib.networks.cifar_runs import RUNS
-from paperlib.study.banks import load_banks
 from paperlib.study.paths import data_folder
-from paperlib.study.tiers import TIERS, depth_of
+from paperlib.study.tiers import depth_of
 from paperlib.subsets.counting import ClassStatistics
 from paperlib.subsets.sweeps import sweep_statistics
 
@@ -72,26 +67,14 @@ class TrainingRun:
             "within": self.scatter.within.float(),
             "between": self.scatter.between.float(),
         }
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         record = {"name": self.name, "classes": bank.class_names, "ks": counted.ks}
-        record["metadata"] = bank.metadata
-        record["sha256"] = record_sha256(tensors, record)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            file.write(save(tensors, {RECORD_KEY: json.dumps(record, sort_keys=True)}))
-        return path
+        return write_compact(path, RECORD_KEY, tensors, record | {"metadata": bank.metadata})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote.  Raises FileNotFoundError, or BankError for another file."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no training run at {path}")
+        t, record = read_compact(path, RECORD_KEY, "training run")
         try:
-            with safe_open(path, framework="pt") as file:
-                record = json.loads(file.metadata()[RECORD_KEY])
-                t = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if record.pop("sha256") != record_sha256(t, record):
-                raise BankError(f"{path} does not match its SHA-256: the file was altered")
             head = LinearHead(t["head.weight"], t["head.bias"])
             features = t["features"].float()
             logits = features @ head.weight.T + head.bias
@@ -99,7 +82,7 @@ class TrainingRun:
             counts = (t["images"], t["whole"], t["fraction"])
             histogram = t["histogram"].to(torch.int32)
             statistics = ClassStatistics(*counts, tuple(record["ks"]), histogram)
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError) as error:
             raise BankError(f"{path} holds no training run: {error}") from error
         bank = FeatureBank(features, logits, *rest)
         bank.metadata = record["metadata"]
@@ -127,20 +110,15 @@ def load_runs(names: Sequence[str] = ()) -> dict[str, TrainingRun]:
     return {name: TrainingRun.load(run_path(name)) for name in names or known}
 
 
-def runs_of(
-    tier: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
-) -> dict[str, TrainingRun]:
+def runs_of(tier: str, banks: Mapping[str, FeatureBank]) -> dict[str, TrainingRun]:
     """The training runs that a claim about networks in general rests on, by name.
 
-    In the embedded tier every committed run of the networks (`resnet20` stands for its runs by
-    all authors), or the runs named; in the others the one run of each network, its whole bank.
-    Raises ValueError as `load_runs` and `load_banks` do.
+    In the embedded tier the committed runs of these networks, `resnet20` standing for its runs by
+    all authors; in another tier the banks themselves, one run of each network.
     """
     if tier != "embedded":
-        banks = load_banks(tier, networks, device, data)
         return {name: TrainingRun.of(name, bank) for name, bank in banks.items()}
-    siblings = {name: [n for n in RUNS if n.partition(":")[0] == name] for name in TIERS[tier]}
-    return load_runs([run for name in networks for run in siblings.get(name, [name])])
+    return load_runs([name for name in RUNS if name.partition(":")[0] in banks])
 
 
 def origins(names: Sequence[str]) -> pd.DataFrame:

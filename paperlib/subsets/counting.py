@@ -20,7 +20,7 @@ from paperlib.subsets.order import (
     largest_filters,
     row_chunks,
 )
-from paperlib.subsets.sums import FRACTION_BITS, ClassSums
+from paperlib.subsets.sums import AT_A_TIME, FRACTION_BITS, ClassSums
 
 COMPILED_FROM = 2**21  # features from which compiled counting repays its import
 
@@ -92,7 +92,9 @@ class ClassStatistics(ClassSums):
         if large and features.dtype == torch.float32 and features.device.type == "cpu":
             from paperlib.subsets.compiled import count_images  # numba takes time to import
 
-            count_images(features, labels, self, 2.0**FRACTION_BITS)
+            for x, y in zip(features.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
+                self.make_room()
+                count_images(x, y, self, 2.0**FRACTION_BITS)
         else:
             for x, y in row_chunks(features, labels):
                 self._count(x, y)

@@ -103,11 +103,11 @@ def resampled_filters(
     rng = np.random.default_rng(seed)
     chosen = []
     for c in range(num_classes):
-        x = features[labels == c].double().cpu()
+        x = features[labels == c].double()
         if not len(x):
             raise ValueError(f"class {c} has no images to resample")
         named = torch.zeros_like(x).scatter_(1, largest_filters(x, k), 1.0)
         drawn = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=draws)
-        times = torch.from_numpy(drawn).double()  # [draws, N_c]
+        times = torch.from_numpy(drawn).to(x)  # [draws, N_c]
         chosen.append(rank_filters(times @ named, times @ x, k))
     return [list(draw) for draw in torch.stack(chosen, dim=1)]

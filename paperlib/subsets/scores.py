@@ -9,20 +9,29 @@ import torch
 from torch import Tensor
 
 from paperlib.subsets.order import Subsets, check_k, highest_scores
+from paperlib.subsets.sums import column_deviations
 
 
 def random_subsets(
-    num_classes: int, num_filters: int, k: int, *, draws: int = 20, seed: int = 0
+    num_classes: int,
+    num_filters: int,
+    k: int,
+    *,
+    draws: int = 20,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> list[Subsets]:
     """`draws` independent choices of k filters per class, uniform without replacement.
 
-    Seeded on the CPU, so that every device sees the same draws.  Raises ValueError for a bad k.
+    Drawn on the CPU, so that every device gets the same.  Raises ValueError for a bad k.
     """
     check_k(k, num_filters)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(draws, num_classes, num_filters, generator=generator)
-    chosen = noise.argsort(dim=2)[:, :, :k].clone()  # a slice would keep all D of them
-    return [list(draw) for draw in chosen]
+    chosen = []
+    for _ in range(draws):
+        order = torch.rand(num_classes, num_filters, generator=generator).argsort(dim=1)
+        chosen.append(list(order[:, :k].clone().to(device)))  # a slice would keep all D of them
+    return chosen
 
 
 def weight_magnitude(weight: Tensor, k: int) -> Subsets:
@@ -35,7 +44,7 @@ def weight_times_std(weight: Tensor, features: Tensor, k: int) -> Subsets:
 
     weight: [C, D] float, features: [N, D] float, the train split.  No labels needed.
     """
-    return highest_scores(weight.abs() * features.double().std(dim=0, correction=0), k)
+    return highest_scores(weight.abs() * column_deviations(features), k)
 
 
 def mean_activation(class_means: Tensor, k: int) -> Subsets:

@@ -10,13 +10,20 @@ from paperlib.subsets.order import check_features, row_chunks
 
 FRACTION_BITS = 40  # resolution of class sums: features are rounded to 2**-40
 LARGEST_SUM = 2.0**62  # beyond it the integers would overflow
+LARGEST_FRACTION = 2**55  # beyond it whole numbers are carried over: after 32,768 images of a class
+AT_A_TIME = 2**22  # images, whose fractions leave room for as many again
+
+
+def carried(whole: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
+    """The same sums with fractions in 0..2**40 - 1: one form, whatever the order of additions."""
+    carry = fraction >> FRACTION_BITS
+    return whole + carry, fraction - (carry << FRACTION_BITS)
 
 
 def totals_of(whole: Tensor, fraction: Tensor) -> Tensor:
     """`whole + fraction * 2**-40` in float64; both int64."""
-    carry = fraction >> FRACTION_BITS  # the canonical form, whatever the order of sums
-    rest = fraction - (carry << FRACTION_BITS)
-    return (whole + carry).double() + rest.double() * 2.0**-FRACTION_BITS
+    whole, rest = carried(whole, fraction)
+    return whole.double() + rest.double() * 2.0**-FRACTION_BITS
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,17 @@ class ClassSums:
                 f"{images} images (sums must stay below 2**62); scale the features down"
             )
 
+    def make_room(self) -> None:
+        """Carry whole numbers over, in place, before the fractions could overflow."""
+        if self.fraction.numel() and self.fraction.max() >= LARGEST_FRACTION:
+            for held, new in zip(
+                (self.whole, self.fraction), carried(self.whole, self.fraction), strict=True
+            ):
+                held.copy_(new)
+
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add features `[n, D] float` of images of classes `y [n] int64`, in place."""
+        self.make_room()
         exact = x.double()
         integer = exact.floor()
         remainder = ((exact - integer) * 2.0**FRACTION_BITS).round()
@@ -62,7 +78,23 @@ class ClassSums:
     def __add__(self, other: Self) -> Self:
         self.check_room(other.whole.abs().max().item() if other.whole.numel() else 0, 1)
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **{name: t + getattr(other, name) for name, t in tensors.items()})
+        sums = {name: mine + getattr(other, name) for name, mine in tensors.items()}
+        pairs = ((one.whole, one.fraction) for one in (self, other))
+        mine, theirs = (carried(*pair) for pair in pairs)
+        sums |= {"whole": mine[0] + theirs[0], "fraction": mine[1] + theirs[1]}
+        return replace(self, **sums)
+
+
+def column_means(features: Tensor) -> Tensor:
+    """Mean of every feature over all images, `[D] float64`; features: [N, D] float."""
+    return sum(x.double().sum(dim=0) for (x,) in row_chunks(features)) / len(features)
+
+
+def column_deviations(features: Tensor) -> Tensor:
+    """Standard deviation of every feature over all images, `[D] float64`; features: [N, D]."""
+    mean = column_means(features)
+    squares = sum((x - mean).square().sum(dim=0) for (x,) in row_chunks(features))
+    return (squares / len(features)).sqrt()
 
 
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:

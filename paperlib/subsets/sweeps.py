@@ -42,4 +42,5 @@ def influential_by_k(statistics: ClassStatistics) -> dict[int, Subsets]:
     """Influential filters of every class for every k counted, and all filters at the end, k = D."""
     num_classes, num_filters = statistics.means.shape
     subsets = {k: influential_filters(statistics, k) for k in statistics.ks}
-    return subsets | {num_filters: [torch.arange(num_filters)] * num_classes}
+    everything = torch.arange(num_filters, device=statistics.whole.device)
+    return subsets | {num_filters: [everything] * num_classes}

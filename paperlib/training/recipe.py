@@ -36,8 +36,10 @@ class Recipe:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name} must be at least {bound}, not {getattr(self, name)}")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
+        if not math.isfinite(self.weight_decay):
+            raise ValueError(f"weight_decay must be finite, not {self.weight_decay}")
 
     @property
     def name(self) -> str:

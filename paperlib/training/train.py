@@ -2,8 +2,6 @@
 
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from tqdm import tqdm
 
 from paperlib.banks.atomic import write_text
 from paperlib.banks.tensorfile import Column, record_sha256, write_tensors
+from paperlib.extraction.forward import exact_arithmetic
 from paperlib.networks.cifar import CifarResNet
 from paperlib.networks.trained import PREFIX, RECORD_KEY, check_digest, read_record
 from paperlib.training.batches import NORMALISATION, Batches
@@ -60,7 +59,7 @@ def train(
         unit="epoch",
         disable=not progress,
     )
-    with _exact(), bar:
+    with exact_arithmetic(), bar:
         for epoch in range(len(history), recipe.epochs):
             loss, right = 0.0, 0
             for i, (x, y) in enumerate(batches.epoch(recipe.seed, epoch, recipe.batch_size)):
@@ -106,13 +105,6 @@ def _accuracy(model: nn.Module, images: Batches) -> float:
     right = sum((model(x).argmax(dim=1) == y).sum() for x, y in images.in_order())
     model.train()
     return 100 * int(right) / len(images)
-
-
-@contextmanager
-def _exact() -> Iterator[None]:
-    """Kernels that give the same bits every time."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-        yield
 
 
 def _start(
@@ -162,7 +154,6 @@ def _record(
 
 
 def _save(path: Path, model: nn.Module, record: dict, optimizer: SGD | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {PREFIX + name: tensor for name, tensor in model.state_dict().items()}
     if optimizer:
         for name, parameter in model.named_parameters():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,23 +18,42 @@ ROOT = Path(__file__).parents[2]
 
 
 class Job(NamedTuple):
-    """A command that writes `result` into the folder that is its last argument."""
+    """A command, in which `{folder}` stands for where it writes, and the files that count."""
 
-    command: list[str]
-    result: str
+    command: str
+    files: tuple[str, ...]
     folder: Path
+    prepare: Callable[[Path], object] = lambda folder: folder.mkdir(exist_ok=True)
 
     def start(self, folder: Path) -> subprocess.Popen:
-        """Run it on one thread, silently."""
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        out = self.result.format(folder=folder)
-        command = [sys.executable, "-m", "paperlib", *self.command, "--device", "cpu", "--quiet"]
-        return subprocess.Popen([*command, "--out", out], cwd=ROOT, env=environment, **quiet)
+        """Run it on one thread, silently, as a group of processes of its own."""
+        self.prepare(folder)
+        clone = folder if (folder / "paperlib").exists() else ROOT
+        environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": clone, "PAPERLIB_DATA": ROOT / "data"}
+        words = [word.format(folder=folder) for word in self.command.split()]
+        return subprocess.Popen(
+            [sys.executable, "-m", "paperlib", *words],
+            env=os.environ | {name: str(value) for name, value in environment.items()},
+            cwd=clone,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def written(self, folder: Path) -> dict[str, bytes]:
+        """The files that count, by name."""
+        found = (path for pattern in self.files for path in folder.glob(pattern))
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def _clone(folder: Path) -> None:
+    """What `paperlib reproduce` needs: it writes to `build/` of the clone that it is in."""
+    for name in ("paperlib", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
 
 
 def jobs(folder: Path) -> dict[str, Job]:
-    """Extraction in shards of four images, and training for three epochs, on tiny images."""
+    """Extraction in shards of four images, three epochs of training, a notebook."""
     rng = np.random.default_rng(0)
     for split, number in (("train", 12), ("test", 4)):
         for c in range(3):
@@ -42,39 +62,42 @@ def jobs(folder: Path) -> dict[str, Job]:
                 pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
                 path = folder / "images" / split / f"class{c}" / f"{i}.png"
                 Image.fromarray(pixels).save(path)
-    images = f"imagefolder:{folder / 'images'}"
-    network = folder / "first" / "resnet8-seed0-decay0.0001-epochs3.safetensors"
-    train = ["train", "--depth", "8", "--epochs", "3", "--batch-size", "8", "--dataset", images]
-    training = Job(train, "{folder}", folder)
+    images = f"--dataset imagefolder:{folder / 'images'} --device cpu --quiet"
+    train = f"train --depth 8 --epochs 3 --batch-size 8 {images} --out {{folder}}"
+    training = Job(train, ("*.safetensors",), folder)
     training.start(folder / "first").wait()
-    extract = ["extract", "--network", f"trained:{network}", "--dataset", images]
-    extract += ["--batch-size", "2", "--shard-size", "4"]
+    (network,) = (folder / "first").glob("*.safetensors")
+    extract = f"extract --network trained:{network} {images} --batch-size 2 --shard-size 4"
+    reproduce = "reproduce 04"
+    results = tuple(f"build/embedded/figures/{name}" for name in ("*.csv", "claims/*.json"))
     return {
-        "extraction": Job(extract, "{folder}/bank.safetensors", folder),
+        "extraction": Job(f"{extract} --out {{folder}}/bank.safetensors", ("**/*",), folder),
         "training": training,
+        "reproduce": Job(reproduce, results, folder, _clone),
     }
 
 
-def _bytes_of(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.safetensors")}
+def killed(job: Job, times: int, seed: int = 0, seconds: float = float("inf")) -> dict[str, int]:
+    """Kill the job at `times` random moments, finish it each time, compare with a whole run.
 
-
-def killed(job: Job, times: int, seed: int = 0) -> str:
-    """Kill the job at `times` random moments, finish it each time, compare with a whole run."""
+    Fewer times where `seconds` are over.  *same* counts the runs that ended with the same bytes.
+    """
     rng = random.Random(seed)
     whole, other = job.folder / "whole", job.folder / "killed"
     for folder in (whole, other):
         shutil.rmtree(folder, ignore_errors=True)
     started = time.monotonic()
     assert job.start(whole).wait() == 0
-    duration, expected = time.monotonic() - started, _bytes_of(whole)
-    died = same = 0
-    for _ in range(times):
+    duration, expected = time.monotonic() - started, job.written(whole)
+    assert expected
+    found = {"kills": 0, "while it ran": 0, "same": 0}
+    while found["kills"] < times and time.monotonic() - started < seconds:
         shutil.rmtree(other, ignore_errors=True)
         process = job.start(other)
         time.sleep(duration * rng.uniform(0.4, 1.0))  # the first part is imports
-        process.send_signal(signal.SIGKILL)
-        died += process.wait() != 0
+        os.killpg(process.pid, signal.SIGKILL)
+        found["kills"] += 1
+        found["while it ran"] += process.wait() != 0
         assert job.start(other).wait() == 0
-        same += _bytes_of(other) == expected
-    return f"{times} kills, {died} while it ran, {same} ended with the same bytes"
+        found["same"] += job.written(other) == expected
+    return found

@@ -4,9 +4,11 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from paperlib.banks.bank import FeatureBank, LinearHead
+from paperlib.networks.assets import fetch_checkpoint, sha256_of
 from paperlib.networks.cifar import CifarResNet
 from paperlib.networks.trained import load_trained
 from paperlib.study.runs import TrainingRun
@@ -70,4 +72,27 @@ def trained_network(folder: Path, rounds: int, seed: int) -> Counter:
     return attack(path, load_trained, same, (ValueError, FileNotFoundError), rounds, seed)
 
 
-TARGETS = {"bank": bank, "training run": training_run, "trained network": trained_network}
+def checkpoint(folder: Path, rounds: int, seed: int) -> Counter:
+    """A checkpoint as the published ones: a pickle, opened only after its SHA-256."""
+    torch.manual_seed(0)
+    model, path = CifarResNet(8), folder / "checkpoints" / "net.th"
+    path.parent.mkdir(exist_ok=True)
+    torch.save({"state_dict": model.state_dict()}, path)
+    known, whole = sha256_of(path), path.read_bytes()
+
+    def load(victim: Path) -> bytes:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PAPERLIB_ASSETS", str(folder))
+            found = fetch_checkpoint("https://nowhere/", known, victim.name)
+        torch.load(found, weights_only=True)
+        return found.read_bytes()
+
+    return attack(path, load, lambda loaded: loaded == whole, (RuntimeError,), rounds, seed)
+
+
+TARGETS = {
+    "checkpoint": checkpoint,
+    "bank": bank,
+    "training run": training_run,
+    "trained network": trained_network,
+}

@@ -1,0 +1,114 @@
+"""No file that the package reads can run code: every call that reads one is on this list."""
+
+import ast
+import importlib
+import inspect
+
+import pytest
+
+from paperlib.study.paths import ROOT
+
+PACKAGE = ROOT / "paperlib"
+# What reads a file, a stream or an address, by the last part of the call's name
+READING = {
+    "open",
+    "safe_open",
+    "load",
+    "loads",
+    "load_file",
+    "read_text",
+    "read_bytes",
+    "read",
+    "fromfile",
+    "genfromtxt",
+    "loadtxt",
+    "memmap",
+    "imread",
+    "urlopen",
+    "urlretrieve",
+    "download_url_to_file",
+    "load_state_dict_from_url",
+    "read_csv",
+    "read_json",
+    "read_pickle",
+    "read_parquet",
+    "CIFAR10",
+    "create_model",
+    "execute_notebook",
+    "inspect_notebook",
+    "import_module",
+}
+# By module, the calls allowed and what keeps them safe
+READERS = {
+    "__init__.py": {"import_module"},  # the front door's own names
+    "__main__.py": {"import_module"},  # the subcommands of a fixed table
+    "banks/atomic.py": {"open"},  # writes
+    "banks/bank.py": set(),
+    "banks/files.py": {"safe_open", "json.loads"},
+    "banks/shards.py": {"safe_open", "json.loads", "self.manifest.read_text"},
+    "networks/assets.py": {"open", "urlopen", "answer.read"},  # bytes, for their SHA-256
+    "networks/cifar_runs.py": {"open", "torch.load"},  # weights_only, after the SHA-256; CSV
+    # CIFAR-10's batches are pickles; torchvision opens those whose MD5 it knows, from an archive
+    # whose SHA-256 we know
+    "networks/datasets.py": {"Image.open", "read_text", "torchvision.datasets.CIFAR10"},
+    "networks/strips.py": {"Image.open", "read_text"},
+    "networks/trained.py": {"safe_open", "json.loads"},
+    "networks/zoo.py": {"timm.create_model"},  # timm's own downloads, an optional package
+    "study/claims.py": {"json.loads", "path.read_text"},
+    "study/published.py": {"json.loads", "path.read_text"},
+    # The notebooks of the clone are code, and are run: that is what the command is for
+    "study/reproduce.py": {
+        "json.loads",
+        "nbformat.read",
+        "papermill.execute_notebook",
+        "papermill.inspect_notebook",
+    },
+    "study/runs.py": {"safe_open", "json.loads"},
+    "training/train.py": {"safe_open"},
+}
+FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
+OURS = {"FeatureBank.load", "TrainingRun.load", "run.load", "load"}  # in this list themselves
+
+
+def calls(tree):
+    """(name as written, last part, node) of every call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            last = getattr(node.func, "attr", None) or name
+            # What a call is made on may itself be a call: `Path(...).read_text`
+            yield (last if "(" in name else name), last, node
+
+
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_reader_is_known(module):
+    tree = ast.parse((PACKAGE / module).read_text())
+    found = {name for name, last, _ in calls(tree) if last in READING} - OURS
+    assert found == READERS.get(module, set())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_turns_data_into_code(module):
+    tree = ast.parse((PACKAGE / module).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            assert not {name.partition(".")[0] for name in names} & FORBIDDEN, node.lineno
+    for name, _, node in calls(tree):
+        written = ast.unparse(node.func)
+        assert written not in ("eval", "exec", "compile", "__import__", "os.system"), node.lineno
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        assert "allow_pickle" not in given and given.get("shell", "False") == "False"
+        if name == "torch.load":
+            assert given["weights_only"] == "True"
+
+
+def test_torchvision_opens_only_batches_that_it_knows():
+    """The one reader of pickles: it must go on checking each before it opens it."""
+    module = importlib.import_module("torchvision.datasets.cifar")
+    source = inspect.getsource(module.CIFAR10.__init__)
+    assert source.index("_check_integrity") < source.index("pickle.load")
+    assert module.CIFAR10.url.startswith("https://")
