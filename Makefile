@@ -59,7 +59,8 @@ test-oldest:  ## unit tests with the oldest versions that pyproject.toml admits,
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --require-hashes --requirement requirements-oldest.lock
 	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest tests \
-		-W ignore::DeprecationWarning --deselect tests/test_packaging.py
+		--numprocesses $(JOBS) --dist loadfile -W ignore::DeprecationWarning \
+		--deselect tests/test_packaging.py
 
 flake: export PAPERLIB_FIGURES = $(CURDIR)/build/flake
 flake: $(READY)  ## compare the notebooks with their stored outputs, TIMES over, by 1, 2, 4 threads
