@@ -46,6 +46,11 @@ def _four_need() -> float:
     )
 
 
+def _lost_by_the_cut() -> float:
+    """Points that five filters a class lose, the mean of all training runs."""
+    return pd.read_csv(FIGURES / "06_dimension_and_depth.csv")["points lost at k = 5"].mean()
+
+
 def claim(key: str) -> list[Source]:
     """The value of a claim."""
     return [partial(_of_claim, key, "value")]
@@ -77,6 +82,13 @@ FOUR_REFITTED = [
     for column in ("value", "low", "high")
     for source in cell("02_accuracy_lost", column, k=5, head="softmax refit")
 ]
+PAPERS_REFITTED = [
+    source
+    for column in ("points lost", "low", "high")
+    for source in cell(
+        "11_runs", column, k=5, head="softmax refit", ranking="frequency (the paper's)"
+    )
+]
 BY_K = partial(cell, "01_accuracy_by_k", network="resnet20", k=5)
 README, NOTEBOOKS = "README.md", "notebooks/"
 QUOTED: list[tuple[str, str, list[Source]]] = [
@@ -87,13 +99,14 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         BY_K(subsets="influential") + cell("00_accuracy", name="resnet20") + BY_K(subsets="random"),
     ),
     (README, "the network untouched, gives {} %", [_refitted]),
+    (README, "runs the cut costs {} points", [_lost_by_the_cut]),
     (README, "ours {} [{}, {}]: filters a class for accuracy within 1 point", whole("few-filters")),
     (README, "within a point, over 24 training runs | {} [{}, {}]", whole("few-filters")),
-    (README, "for ten of the classes | {} [{}, {}]", whole("few-filters-imagenet")),
+    (README, "(not the paper's networks) | {} [{}, {}]", whole("few-filters-imagenet")),
     (README, "have over 5 random ones | {} [{}, {}]", whole("frequency-finds-them")),
     (
         README,
-        "points still lost ({} in the paper's own networks) | {} [{}, {}]",
+        "points still lost ({} in its own networks) | {} [{}, {}]",
         FOUR_REFITTED[:1] + whole("finetuning-restores"),
     ),
     (
@@ -101,10 +114,10 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         "each at its mean ({} with noise): points | {} [{}, {}]",
         claim("essential-filters") + whole("essential-at-their-mean"),
     ),
-    (README, "arithmetic allows 9 | {} [{}, {}]", whole("decision-dimension")),
+    (README, "any head needs 9 at most) | {} [{}, {}]", whole("decision-dimension")),
     (README, "exponent, 1 if so | {} [{}, {}]", whole("filters-proportional-to-depth")),
-    (README, "depth and accuracy given | {} [{}, {}]", whole("collapse-sets-filters")),
-    (README, "(reasons are no shorter) | {} [{}, {}]", whole("countable-decisions")),
+    (README, "depth and accuracy held fixed | {} [{}, {}]", whole("collapse-sets-filters")),
+    (README, "filters of positive weight) | {} [{}, {}]", whole("countable-decisions")),
     (README, "multiplications in the head | {} [{}, {}]", whole("cheaper-head")),
     # Notebooks, in order
     (NOTEBOOKS + "00", "The paper's network classifies {} %", theirs(ACCURACY["full network"])),
@@ -157,6 +170,11 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         "accuracy is {} points above that on nine random",
         claim("low-dimensional-decisions"),
     ),
+    (
+        NOTEBOOKS + "06",
+        "participation ratio, with exponent {}.",
+        cell("06_relation_to_depth", "exponent", measure="participation ratio"),
+    ),
     (NOTEBOOKS + "07", "the block's position is {})", claim("concentration-rises")),
     (NOTEBOOKS + "07", "adds {} to its rise", claim("concentration-is-learnt")),
     (NOTEBOOKS + "07", "rises by {} more than in untrained", claim("class-selectivity-is-learnt")),
@@ -167,10 +185,10 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         cell("08_training_runs", "times fewer", run="resnet20"),
     ),
     (NOTEBOOKS + "11", "loses {} points ({} to {})", whole("beyond-points-lost")),
-    (NOTEBOOKS + "11", "refitted in the same way lose {}", claim("finetuning-restores")),
+    (NOTEBOOKS + "11", "same way lose {} ({} to {})", PAPERS_REFITTED),
     (
         NOTEBOOKS + "12",
-        "{} of the 100 images that excite it most",
+        "{} % of the 50 test images that excite it most",
         [lambda: 100 - claim("pure-filters")[0]()],
     ),
 ]

@@ -46,18 +46,20 @@ def points_with_intervals(ax: Axes, table: pd.DataFrame, label: str, offset: flo
     return ax
 
 
-def points_by_recipe(ax: Axes, table: pd.DataFrame, x: str, y: str, **kwargs) -> Axes:
+def points_by_recipe(ax: Axes, table: pd.DataFrame, x: str, y: str, spread: float = 0.0) -> Axes:
     """A dot a training run, a colour and a mark for each recipe, the paper's own runs ringed.
 
-    Columns x, y, and those of `runs.origins`.
+    Columns x, y, and those of `runs.origins`; recipes stand `spread` apart along x.
     """
-    for i, (recipe, mark) in enumerate(RECIPES.items()):
-        if len(part := table[table["recipe"] == recipe]):
-            style = {"s": 18, "color": f"C{i}", "alpha": 0.8, "zorder": 3, "marker": mark} | kwargs
-            ax.scatter(part[x], part[y], label=recipe, **style)
-    papers = table[table["the paper's"]]
+    order = {recipe: i for i, recipe in enumerate(RECIPES)}
+    places = table[x] + spread * table["recipe"].map(order)
+    for recipe, i in order.items():
+        if (mine := table["recipe"] == recipe).any():
+            style = {"s": 18, "color": f"C{i}", "alpha": 0.8, "zorder": 3}
+            ax.scatter(places[mine], table[y][mine], marker=RECIPES[recipe], label=recipe, **style)
+    papers = table["the paper's"]
     ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 4}
-    ax.scatter(papers[x], papers[y], s=60, label="the paper's", **ring)
+    ax.scatter(places[papers], table[y][papers], s=60, label="the paper's", **ring)
     return ax
 
 
