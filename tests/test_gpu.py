@@ -30,6 +30,7 @@ from paperlib.measures import (
     silencing,
     simulation,
 )
+from paperlib.study.runs import runs_of
 from paperlib.subsets import scores
 from paperlib.subsets.counting import class_statistics
 from paperlib.subsets.mass import features_for_mass, response_mass
@@ -324,3 +325,14 @@ def test_a_head_without_bias_is_fine_tuned_on_the_device_that_is_there():
     tuned = finetune_network(model, "3", subsets, IMAGES, progress=False)
     assert isinstance(model[3], nn.Linear) and model[3].bias is None
     assert tuned[3].values.device.type == choose_device().type and tuned[3].bias.any()
+
+
+def test_training_runs_of_banks_on_the_gpu_are_on_the_cpu(small_bank, gpu):
+    """Small beside their banks, they are drawn and resampled; the figures are the CPU's."""
+    (expected,) = runs_of("cifar10", {"resnet20": small_bank}).values()
+    (found,) = runs_of("cifar10", {"resnet20": small_bank.to("cuda")}).values()
+    assert torch.equal(found.bank.features.cpu(), expected.bank.features)
+    for part in (found.bank.features, found.bank.head.weight, found.statistics.whole):
+        assert part.device.type == "cpu"
+    assert found.scatter.within.device.type == "cpu"
+    assert torch.equal(found.statistics.histogram, expected.statistics.histogram)

@@ -2,11 +2,13 @@
 
 import re
 
+import matplotlib
 import nbformat
 import papermill
 import pytest
 
 from paperlib.study.paths import NOTEBOOKS
+from tests.pretend_cuda import OnGpu, pretended_gpu
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 REQUIRED_PARAMETERS = {"tier", "network", "k", "device", "seed"}
@@ -75,3 +77,15 @@ def test_a_claim_is_recorded_and_a_figure_shown(path, notebook):
         o for c in code_cells(notebook) for o in c.outputs if "image/png" in o.get("data", {})
     ]
     assert images or path.stem.startswith("09")
+
+
+def test_a_notebook_runs_whole_with_its_banks_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
+    names = {}
+    with matplotlib.rc_context({"backend": "Agg"}), pretended_gpu():
+        for cell in code_cells(nbformat.read(PATHS[0], as_version=4)):
+            exec(cell.source, names)
+            if "parameters" in cell.metadata.get("tags", []):
+                names["device"] = "cuda"
+    assert isinstance(names["bank"].features, OnGpu)
+    assert (tmp_path / "claims").is_dir()

@@ -79,6 +79,17 @@ def test_a_run_comes_back_from_its_file(bank, tmp_path):
     assert loaded.scatter.within.allclose(run.scatter.within, rtol=1e-6)
 
 
+def test_a_sample_of_a_bank_sorted_by_class_holds_all_classes(bank):
+    order = bank.labels.argsort(stable=True)
+    codes, rest = bank.split_codes[order], (bank.class_names, bank.head)
+    ordered = FeatureBank(
+        bank.features[order], bank.logits[order], bank.labels[order], codes, *rest
+    )
+    for spread, classes in ((False, 1), (True, 4)):
+        kept = TrainingRun.of("mine", ordered, sample=60, spread=spread).bank.split("train")
+        assert len(kept) == 60 and len(kept.labels.unique()) == classes
+
+
 def test_sizes_follow_the_definitions(bank):
     run = TrainingRun.of("mine", bank)
     tried, correct = head_curve(run)

@@ -37,12 +37,19 @@ class TrainingRun:
     scatter: Scatter
 
     @classmethod
-    def of(cls, name: str, bank: FeatureBank, sample: int = TRAIN_SAMPLE) -> Self:
-        """What is kept of a whole bank."""
+    def of(
+        cls, name: str, bank: FeatureBank, sample: int = TRAIN_SAMPLE, *, spread: bool = False
+    ) -> Self:
+        """What is kept of a whole bank: the first train images, or some spread over all of them.
+
+        A bank that is sorted by class needs `spread`, or few classes would be kept.
+        """
         train = bank.split("train")
         labelled = (train.features, train.labels, bank.num_classes)
         kept = bank.split_codes == SPLIT_CODES["test"]
-        kept[(~kept).nonzero().flatten()[:sample]] = True
+        images = (~kept).nonzero().flatten()
+        step = max(1, len(images) // sample) if spread else 1
+        kept[images[::step][:sample]] = True
         half = bank.features[kept].half().float()
         head = LinearHead(*(part.float() for part in bank.head))
         logits = half @ head.weight.T + head.bias
@@ -114,10 +121,12 @@ def runs_of(tier: str, banks: Mapping[str, FeatureBank]) -> dict[str, TrainingRu
     """The training runs that a claim about networks in general rests on, by name.
 
     In the embedded tier the committed runs of these networks, `resnet20` standing for its runs by
-    all authors; in another tier the banks themselves, one run of each network.
+    all authors; in another tier the banks themselves, one run of each network.  All on the CPU.
     """
     if tier != "embedded":
-        return {name: TrainingRun.of(name, bank) for name, bank in banks.items()}
+        return {
+            name: TrainingRun.of(name, bank.to("cpu"), spread=True) for name, bank in banks.items()
+        }
     return load_runs([name for name in RUNS if name.partition(":")[0] in banks])
 
 
