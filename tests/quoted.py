@@ -51,6 +51,12 @@ def _lost_by_the_cut() -> float:
     return pd.read_csv(FIGURES / "06_dimension_and_depth.csv")["points lost at k = 5"].mean()
 
 
+def _number_of(verdict: str = "") -> int:
+    """How many claims have a verdict; all of them if it is left out."""
+    verdicts = pd.read_csv(FIGURES / "claims.csv")["verdict"]
+    return int((verdicts == verdict).sum()) if verdict else len(verdicts)
+
+
 def claim(key: str) -> list[Source]:
     """The value of a claim."""
     return [partial(_of_claim, key, "value")]
@@ -100,6 +106,11 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     ),
     (README, "the network untouched, gives {} %", [_refitted]),
     (README, "runs the cut costs {} points", [_lost_by_the_cut]),
+    (
+        README,
+        "Of {} claims {} are reproduced, {} partly, {} not",
+        [partial(_number_of, v) for v in ("", "reproduced", "partly", "not reproduced")],
+    ),
     (README, "ours {} [{}, {}]: filters a class for accuracy within 1 point", whole("few-filters")),
     (README, "within a point, over 24 training runs | {} [{}, {}]", whole("few-filters")),
     (README, "(not the paper's networks) | {} [{}, {}]", whole("few-filters-imagenet")),
