@@ -1,5 +1,7 @@
 """The decomposed head and its repairs, on heads whose right answer is known."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -201,6 +203,14 @@ def test_sparse_inference_follows_training_and_loading():
         assert torch.allclose(head(x), 2 * before, atol=1e-5)
         other.load_state_dict(head.state_dict())
         assert torch.equal(other(x), head(x))
+        twin = copy.deepcopy(other)
+        twin.values.mul_(0.5), twin.bias.mul_(0.5)
+        assert torch.allclose(twin(x), before, atol=1e-5) and torch.equal(other(x), head(x))
+        twin.values.data = other.values.data.clone()  # other memory, the same values
+        twin.bias = torch.nn.Parameter(other.bias.clone())
+        assert torch.equal(twin(x), other(x))
+        twin.load_state_dict(other.state_dict(), assign=True)
+        assert torch.equal(twin(x), other(x))
         double = head.double()(x.double())  # the dense path
         assert torch.allclose(double.float(), 2 * before, atol=1e-5)
     with torch.no_grad(), pytest.raises(ValueError, match="the head reads 512 features, got 511"):

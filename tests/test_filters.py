@@ -9,11 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperlib.subsets import counting, sums
+from paperlib.subsets import counting, ranking, sums
 from paperlib.subsets.counting import ClassStatistics, class_statistics, frequency_histogram
 from paperlib.subsets.mass import features_for_mass, response_mass
 from paperlib.subsets.order import membership
-from paperlib.subsets.ranking import influential_filters, resampled_filters
+from paperlib.subsets.ranking import (
+    influential_filters,
+    resampled_filters,
+    subsets_with_dense_rows,
+)
 
 
 @st.composite
@@ -247,7 +251,12 @@ def test_compiled_counting_equals_the_torch_path(data, more):
     plain = class_statistics(features, labels, c, ks)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counting, "COMPILED_FROM", 0)
+        patch.setattr(ranking, "COMPILED_FROM", 0)
         assert same(class_statistics(features, labels, c, ks), plain)
+        compiled = [subsets_with_dense_rows(plain, k) for k in ks]
+    assert [list(map(list, s)) for s in compiled] == [
+        list(map(list, subsets_with_dense_rows(plain, k))) for k in ks
+    ]
 
 
 def test_compiled_counting_on_a_large_problem_with_threads():

@@ -11,15 +11,14 @@ from torch import Tensor
 
 
 def sparse_logits(
-    x: Tensor, starts: Tensor, columns: Tensor, values: Tensor, bias: Tensor
+    x: Tensor, starts: np.ndarray, columns: np.ndarray, values: np.ndarray, bias: np.ndarray
 ) -> Tensor:
     """`[N, C] float32`: x W^T + b for a W in compressed sparse rows, without gradients.
 
-    x: [N, D] float32, few images; W: starts [C + 1] int32, columns and values [nnz]; on the CPU.
+    x: [N, D] float32, few images, on the CPU; W: starts [C + 1] int32, columns and values [nnz].
     """
     logits = np.empty((len(x), len(bias)), np.float32)
-    tensors = (x.detach().contiguous(), starts, columns, values.detach(), bias.detach())
-    _sparse_logits(*(tensor.numpy() for tensor in tensors), logits)
+    _sparse_logits(x.detach().contiguous().numpy(), starts, columns, values, bias, logits)
     return torch.from_numpy(logits)
 
 

@@ -55,6 +55,7 @@ class DecomposedHead(nn.Module):
         self.values = nn.Parameter(weight.detach()[classes, columns])
         self.bias = nn.Parameter(bias.detach().clone())
         self._cached: tuple[tuple, Tensor] | None = None  # the dense matrix and what it is of
+        self._views: tuple[tuple, list] | None = None  # where the sparse rows lie, and NumPy's view
         self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
 
     @property
@@ -79,8 +80,17 @@ class DecomposedHead(nn.Module):
             self._cached = known, self.weight
         return self._cached[1]
 
+    def _arrays(self) -> list:
+        """NumPy's view of the sparse rows, for as long as they lie where they lay."""
+        held, learned = self._buffers, self._parameters  # sooner found than as attributes
+        sparse_rows = held["starts"], held["columns"], learned["values"], learned["bias"]
+        places = tuple(tensor.data_ptr() for tensor in sparse_rows)
+        if self._views is None or self._views[0] != places:
+            self._views = places, [tensor.detach().numpy() for tensor in sparse_rows]
+        return self._views[1]
+
     def __getstate__(self) -> dict:
-        return vars(self) | {"_cached": None}
+        return vars(self) | {"_cached": None, "_views": None}
 
     def reads_only_kept(self, x: Tensor) -> bool:
         """Whether `forward(x)` takes the sparse product."""
@@ -101,7 +111,7 @@ class DecomposedHead(nn.Module):
         if len(x) < FEW:
             from paperlib.heads.compiled import sparse_logits  # numba is slow to import
 
-            return sparse_logits(x, self.starts, self.columns, self.values, self.bias)
+            return sparse_logits(x, *self._arrays())
         logits = x.new_empty(len(x), self.num_classes)
         for part, out in zip(x.split(MANY), logits.split(MANY), strict=True):
             product = sparse_product(part, self.starts, self.columns, self.values)

@@ -1,5 +1,6 @@
-"""Compiled counting for large problems on the CPU; `ClassStatistics._count` is the reference.
+"""Compiled counting and ranking for large problems on the CPU, equal to the plain ones.
 
+`ClassStatistics._count` and `order.rank_filters` are the reference.
 Imported only where it is used, because numba takes half a second to import.  The machine code is
 kept on disk, so that only the first run ever compiles it (a few seconds).
 """
@@ -56,6 +57,48 @@ def _count_classes(first, last, x, order, starts, step, scale, histogram, *sums)
             near.sort(axis=1)  # NumPy's sort uses the vector unit
             share = _count(images, x, near, step, at_step)
         histogram[:, c] += at_step.cumsum(axis=0, dtype=np.int32)
+
+
+def rank_counts(counts: Tensor, whole: Tensor, fraction: Tensor, bits: int, k: int) -> Tensor:
+    """`[R, k] int64`: what `order.rank_filters` chooses by the sums `whole + fraction * 2**-bits`.
+
+    counts: [R, D] int32, not negative; whole, fraction: [R, D] int64; all on the CPU.
+    """
+    chosen = np.empty((len(counts), k), np.int64)
+    arrays = [tensor.contiguous().numpy() for tensor in (counts, whole, fraction)]
+    threads = min(torch.get_num_threads(), 1 + counts.numel() // COUNTED_PER_THREAD)
+    bounds = np.linspace(0, len(chosen), threads + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: _rank(*part, *arrays, bits, chosen), pairwise(bounds)))
+    return torch.from_numpy(chosen)
+
+
+@njit(cache=True, nogil=True)
+def _rank(first, last, counts, whole, fraction, bits, chosen):
+    """Rows first..last-1: two stable sorts, by total and then by count, of what can be chosen."""
+    num_filters, k = counts.shape[1], chosen.shape[1]
+    for r in range(first, last):
+        place = np.zeros(counts[r].max() + 1, np.int64)  # first filters with each count, then ...
+        for j in range(num_filters):
+            place[counts[r, j]] += 1
+        least, reach = len(place), 0
+        while reach < k:  # ... the place of the next filter with that count
+            least -= 1
+            place[least], reach = reach, reach + place[least]
+        near = np.empty(reach, np.int64)
+        i = 0
+        for j in range(num_filters):
+            if counts[r, j] >= least:
+                near[i] = j
+                i += 1
+        carry = fraction[r][near] >> bits
+        rest = fraction[r][near] - (carry << bits)
+        totals = (whole[r][near] + carry).astype(np.float64) + rest * 2.0**-bits
+        for i in np.argsort(-totals, kind="mergesort"):
+            at = place[counts[r, near[i]]]
+            place[counts[r, near[i]]] += 1
+            if at < k:
+                chosen[r, at] = near[i]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})

@@ -22,7 +22,7 @@ from paperlib.subsets.order import (
 )
 from paperlib.subsets.sums import AT_A_TIME, FRACTION_BITS, ClassSums
 
-COMPILED_FROM = 2**21  # features from which compiled counting repays its import
+COMPILED_FROM = 2_000_000  # features or counts from which compiled code repays its import
 
 
 def frequency_histogram(

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paperlib.subsets.counting import ClassStatistics
+from paperlib.subsets.counting import COMPILED_FROM, ClassStatistics
 from paperlib.subsets.mass import features_for_mass
 from paperlib.subsets.order import (
     Subsets,
@@ -13,7 +13,7 @@ from paperlib.subsets.order import (
     largest_filters,
     rank_filters,
 )
-from paperlib.subsets.sums import totals_of
+from paperlib.subsets.sums import FRACTION_BITS, totals_of
 
 RANKED_AT_ONCE = 2**16  # counts ranked together: what the caches hold
 
@@ -69,6 +69,11 @@ def _ranked(statistics: ClassStatistics, k: int | float) -> Subsets:
     if isinstance(k, float):
         return _filters_for_share(statistics.totals, k)
     counts = statistics.counts(k)
+    if counts.device.type == "cpu" and counts.numel() >= COMPILED_FROM:
+        from paperlib.subsets.compiled import rank_counts  # numba takes time to import
+
+        sums = statistics.whole, statistics.fraction
+        return list(rank_counts(counts, *sums, FRACTION_BITS, k))
     rows = max(1, RANKED_AT_ONCE // counts.shape[1])
     parts = (t.split(rows) for t in (counts, statistics.whole, statistics.fraction))
     subsets: Subsets = []
