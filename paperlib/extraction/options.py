@@ -81,10 +81,3 @@ def _own_gpu() -> int:
     """The GPU of this process: torchrun's local rank, unless each process sees a single one."""
     own = int(os.environ.get("LOCAL_RANK", 0))
     return own if own < max(1, torch.cuda.device_count()) else 0
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use, which a batch system or a container may have limited."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

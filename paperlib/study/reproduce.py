@@ -21,7 +21,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from paperlib.extraction.options import usable_cpus
+from paperlib.extraction.processors import usable_cpus
 from paperlib.study.claims import scorecard, summary
 from paperlib.study.paths import NOTEBOOKS, ROOT
 from paperlib.study.registry import CLAIMS
@@ -134,14 +134,14 @@ def run_all(work: Mapping[Path, Mapping], folder: Path, jobs: int) -> Iterator[O
 def _side_by_side(
     waiting: deque[Path], work: Mapping[Path, Mapping], folder: Path, jobs: int
 ) -> Iterator[Outcome]:
-    context = multiprocessing.get_context("spawn")
+    context = _process_context()
     running = {}  # by what tells the end of the process
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 path = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
-                given = (sender, path, folder, work[path])
+                given = (sender, dict(os.environ), path, folder, work[path])
                 process = context.Process(target=_send_outcome, args=given)
                 with _interrupts_ignored():
                     process.start()
@@ -158,7 +158,17 @@ def _side_by_side(
             _partial(path, folder).unlink(missing_ok=True)
 
 
-def _send_outcome(sender: connection.Connection, *arguments) -> None:
+def _process_context() -> multiprocessing.context.BaseContext:
+    """Processes forked from one that has imported this module already, where the system can."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _send_outcome(sender: connection.Connection, environment: Mapping, *arguments) -> None:
+    os.environ.update(environment)  # of now; that of a fork server is of its start
     try:
         sender.send(run_notebook(*arguments))
     except Exception as error:
