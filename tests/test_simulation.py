@@ -53,6 +53,22 @@ def test_votes_by_hand():
     ]
 
 
+def test_families_of_subsets_are_those_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    features = (4 * torch.rand(50, 6, generator=generator)).round()
+    decisions = torch.randint(3, (50,), generator=generator)
+    families = torch.rand(2, 4, 3, 6, generator=generator) < 0.5
+    thresholds = on_thresholds(features, decisions, families)
+    named = named_by_counting(features, thresholds, families, decisions)
+    assert thresholds.shape == (2, 4, 6) and named.shape == (2, 4, 50)
+    for i, j in ((0, 0), (0, 3), (1, 2)):
+        alone = on_thresholds(features, decisions, families[i, j])
+        assert torch.equal(thresholds[i, j], alone)
+        assert torch.equal(
+            named[i, j], named_by_counting(features, alone, families[i, j], decisions)
+        )
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2, found 0\.\.3"):
         on_thresholds(torch.rand(2, 3), torch.tensor([0, 3]), MEMBER)

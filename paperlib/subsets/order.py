@@ -11,7 +11,7 @@ Subsets = list[Tensor]
 
 # Features ranked together: bounds the memory of a pass.  A GPU needs many to be busy
 AT_ONCE = {"cpu": 2**22, "cuda": 2**26}
-TOP_FEW = 8  # a selection is faster than a sort where at most one filter in so many is wanted
+TOP_FEW = 4  # a selection is faster than a sort where at most one filter in so many is wanted
 
 
 def check_shapes(features: Tensor, labels: Tensor) -> None:
@@ -66,10 +66,11 @@ def largest_filters(features: Tensor, k: int) -> Tensor:
     """`[N, k] int64`: each image's k largest features, ties to the lower index.
 
     A stable sort, because `torch.topk` promises no order among equal features, and dead filters
-    (exact zeros after ReLU) make such ties common; on a GPU a selection among `order_keys`.
+    (exact zeros after ReLU) make such ties common; for few of the filters, a selection among
+    `order_keys`.
     """
     exact = features.dtype in (torch.float32, torch.float16, torch.bfloat16)
-    if features.is_cuda and exact and k * TOP_FEW <= features.shape[1]:
+    if exact and k * TOP_FEW <= features.shape[1]:
         return order_keys(features).topk(k, dim=1).indices
     return torch.sort(features, dim=1, descending=True, stable=True).indices[:, :k]
 
