@@ -157,6 +157,11 @@ def test_a_file_is_made_again_byte_for_byte(assets, tmp_path, monkeypatch):
         assert main(["runs", "resnet20:dans", "--images", "300", "--device", "cpu"]) == 0
         made.append(run_path("resnet20:dans").read_bytes())
     assert made[0] == made[1]
+    path = tmp_path / "sizes.csv"
+    assert main(["runs", "resnet20:dans", "--images", "300", "--table", str(path)]) == 0
+    (row,) = pd.read_csv(path).to_dict("records")
+    expected = sizes_of(TrainingRun.load(run_path("resnet20:dans")))
+    assert row.pop("run") == "resnet20:dans" and row == pytest.approx(expected, rel=1e-5)
 
 
 def test_runs_of_a_tier_are_those_of_its_networks_by_all_authors():
@@ -169,6 +174,15 @@ def test_runs_of_a_tier_are_those_of_its_networks_by_all_authors():
     assert told.loc["resnet32:dans", ["depth", "recipe"]].tolist() == [32, "dans"]
     with pytest.raises(ValueError, match="no bank of network 'vgg' is loaded; choose from resnet"):
         banks["vgg"]
+
+
+def test_the_table_of_all_train_images_is_of_the_same_runs_and_test_images():
+    table = pd.read_csv(run_path("any").parents[1] / "run_sizes_50000.csv").set_index("run")
+    runs = load_runs()
+    assert set(table.index) == set(runs)
+    for name, run in runs.items():
+        correct = run.bank.split("test").correct().double().mean().item()
+        assert table.loc[name, "accuracy, %"] == pytest.approx(100 * correct)
 
 
 def test_bad_runs_are_named(capsys, tmp_path):

@@ -13,7 +13,7 @@ from paperlib.extraction.options import ExtractOptions
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.networks.trained import read_record
 from paperlib.study.paths import ROOT, data_folder
-from paperlib.study.run_sizes import sizes_of
+from paperlib.study.run_sizes import sizes_of, table_of_sizes
 from paperlib.study.runs import TrainingRun, run_path
 
 DEEPEST = 56  # layers of the deepest network whose runs are compared
@@ -21,17 +21,22 @@ TRAINED_TABLE = "trained_runs.csv"
 EXAMPLES = """examples:
   paperlib runs                            data/runs/ from the published checkpoints
   paperlib runs resnet20 resnet20:dans     two of them
+  paperlib runs --images 50000 --table data/run_sizes_50000.csv
+                                           no files, but what all train images say
   paperlib runs --trained build/trained    data/trained_runs.csv from what `paperlib train` made
 
 The images are CIFAR-10's first N train images and, where the assets hold no more, its first 1,000
-test images.  Two dozen runs of 10,000 images take some 15 minutes of two CPU cores; features are
-kept in build/runs/, and a run that is there is not extracted again."""
+test images.  Two dozen runs of 10,000 images take some 15 minutes of two CPU cores, of 50,000 an
+hour at most; features are kept in build/runs/, and a run that is there is not extracted again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `paperlib runs` takes."""
     parser.add_argument("runs", nargs="*", help="names such as resnet20:segura (all)")
     parser.add_argument("--images", type=int, default=10_000, help="train images (%(default)s)")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="write their sizes as CSV instead of the files"
+    )
     parser.add_argument("--trained", type=Path, metavar="FOLDER", help="of `paperlib train`")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
@@ -48,9 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
         known = [name for name, run in RUNS.items() if run.depth <= DEEPEST]
         if unknown := sorted(set(arguments.runs) - set(known)):
             raise ValueError(f"no runs {unknown}; choose from {', '.join(known)}")
-        for name in arguments.runs or known:
-            bank = _bank_of(name, **options)
-            print(f"saved: {TrainingRun.of(name, bank).save(run_path(name))}")
+        runs = (TrainingRun.of(name, _bank_of(name, **options)) for name in arguments.runs or known)
+        if arguments.table:
+            table = table_of_sizes(runs)
+            write_text(arguments.table, table.to_csv(index=False, float_format="%.6g"))
+            print(f"saved: {arguments.table}")
+            return 0
+        for made in runs:
+            print(f"saved: {made.save(run_path(made.name))}")
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

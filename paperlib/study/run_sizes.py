@@ -1,6 +1,6 @@
 """How many filters, features and dimensions a training run needs: one row of figures a run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
@@ -82,6 +82,6 @@ def _half_the_mass(features: torch.Tensor) -> float:
     return features_for_mass(features.clamp(min=0), 0.5).double().mean().item()
 
 
-def table_of_sizes(runs: Sequence[TrainingRun], k: int = 5) -> pd.DataFrame:
+def table_of_sizes(runs: Iterable[TrainingRun], k: int = 5) -> pd.DataFrame:
     """One row a run, by name: `sizes_of` each."""
     return pd.DataFrame([{"run": run.name} | sizes_of(run, k) for run in runs])
