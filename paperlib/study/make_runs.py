@@ -21,8 +21,7 @@ TRAINED_TABLE = "trained_runs.csv"
 EXAMPLES = """examples:
   paperlib runs                            data/runs/ from the published checkpoints
   paperlib runs resnet20 resnet20:dans     two of them
-  paperlib runs --images 50000 --table data/run_sizes_50000.csv
-                                           no files, but what all train images say
+  paperlib runs --images 50000 --table sizes.csv    no files: what all train images say
   paperlib runs --trained build/trained    data/trained_runs.csv from what `paperlib train` made
 
 The images are CIFAR-10's first N train images and, where the assets hold no more, its first 1,000
