@@ -211,6 +211,12 @@ COMMANDS = {
     "reproduce 00 -p tier moon": "unknown tier 'moon'; choose from embedded, cifar10, imagenet",
     "reproduce 00 -p device tpu": "device 'tpu' cannot be used",
 }
+TABLES = {
+    "calls": CALLS,
+    "files": BANKS | TARGETS,
+    "commands": COMMANDS,
+    "parameters": PARAMETERS,
+}
 
 
 @pytest.fixture(scope="module")
@@ -250,13 +256,7 @@ def test_a_class_that_is_missing_in_test_is_named(place):
 
 def test_the_tables_are_long(capsys):
     """Each row has a test of its own; this one prints how many there are."""
-    tables = {
-        "calls": CALLS,
-        "files": BANKS | TARGETS,
-        "commands": COMMANDS,
-        "parameters": PARAMETERS,
-    }
-    sizes = {name: len(table) for name, table in tables.items()}
+    sizes = {name: len(table) for name, table in TABLES.items()}
     with capsys.disabled():
         print(f"\nbad input: {sum(sizes.values())} cases ({sizes})")
     assert sum(sizes.values()) >= 400
