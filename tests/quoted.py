@@ -9,8 +9,21 @@ whole number in a word, is right if it is the source's value to the decimals tha
 import math
 from functools import partial
 
+import pandas as pd
 import sources
-from sources import Source, cell, claim, printed, theirs, whole
+from sources import (
+    Source,
+    cell,
+    claim,
+    gigabytes,
+    in_the_dense_head,
+    needed_at,
+    of_ten_outputs,
+    over,
+    printed,
+    theirs,
+    whole,
+)
 
 from paperlib.study import published
 from paperlib.study.tiers import TIERS
@@ -35,13 +48,13 @@ README, DOCS, NOTEBOOKS = "README.md", "docs/", "notebooks/"
 RECIPE = Recipe()
 POSITIVE = {"filters": "all with W > 0"}
 FOUR_NEED = partial(printed, "01", row="mean", beside="resnet56")  # the paper's networks
-IMAGES = sum(sources.IMAGENET.values())
 DISK = [
-    partial(sources.gigabytes, "resnet18"),
-    partial(sources.gigabytes, "resnet50"),
-    lambda: 2 * sources.gigabytes("resnet18") + 3 * sources.gigabytes("resnet50"),
+    partial(gigabytes, "resnet18"),
+    partial(gigabytes, "resnet50"),
+    lambda: 2 * gigabytes("resnet18") + 3 * gigabytes("resnet50"),
     sources.gigabytes_of_weights,
 ]
+IMAGES = sum(sources.IMAGENET.values())
 QUOTED: list[tuple[str, str, list[Source]]] = [
     # README
     (
@@ -89,7 +102,7 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     (
         DOCS + "imagenet",
         "All {} million images take about {} GB on disk",
-        [lambda: IMAGES / 1e6, lambda: sources.gigabytes("resnet50", IMAGES)],
+        [lambda: IMAGES / 1e6, lambda: gigabytes("resnet50", IMAGES)],
     ),
     (
         DOCS + "reliability",
@@ -133,6 +146,19 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         FOUR_NEED("smallest k") + FOUR_NEED("low") + FOUR_NEED("high"),
     ),
     (NOTEBOOKS + "01", "past the limit of {}.", [partial(sources.limit, "few-filters")]),
+    (
+        NOTEBOOKS + "01",
+        "{} of 1280, the share that 1 of 64 would be, give an accuracy of {} % among",
+        [
+            *theirs(1280 / 64),
+            *over(pd.Series.mean, "01_imagenet", subsets="influential", k=20),
+        ],
+    ),
+    (
+        NOTEBOOKS + "01",
+        "one depth and recipe need from {} to {}.",
+        needed_at(20, min) + needed_at(20, max),
+    ),
     (
         NOTEBOOKS + "01",
         "narrows the gap to {} points in the paper's networks, and to {} over {} runs",
@@ -228,6 +254,11 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         claim("low-dimensional-decisions"),
     ),
     (
+        NOTEBOOKS + "05",
+        "Left, nine components give {} to {} % and the full head {} to {} %",
+        [one for r in (9, 1280) for end in (min, max) for one in of_ten_outputs(end, r)],
+    ),
+    (
         NOTEBOOKS + "06",
         "participation ratio, with exponent {}.",
         cell("06_relation_to_depth", "exponent", measure="participation ratio"),
@@ -235,21 +266,25 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     (
         NOTEBOOKS + "06",
         "from {} of 64 at 20 layers to {} at 56",
-        [partial(sources.of_common_runs, depth) for depth in (20, 56)],
+        needed_at(20, pd.Series.mean) + needed_at(56, pd.Series.mean),
     ),
     (
         NOTEBOOKS + "06",
         "weight decay {} or {}, {} or {} epochs",
-        [
-            partial(sources.of_trained, column, end)
-            for column in ("weight_decay", "epochs")
-            for end in (min, max)
-        ],
+        over(min, "data/trained_runs", "weight_decay")
+        + over(max, "data/trained_runs", "weight_decay")
+        + over(min, "data/trained_runs", "epochs")
+        + over(max, "data/trained_runs", "epochs"),
     ),
     (NOTEBOOKS + "07", "the block's position is {})", claim("concentration-rises")),
     (NOTEBOOKS + "07", "adds {} to its rise", claim("concentration-is-learnt")),
     (NOTEBOOKS + "07", "rises by {} more than in untrained", claim("class-selectivity-is-learnt")),
     (NOTEBOOKS + "08", "needs {} ({} to {}) times fewer multiplications", whole("cheaper-head")),
+    (
+        NOTEBOOKS + "08",
+        "training runs ({} in the median run), if",
+        over(pd.Series.median, "08_training_runs", "times fewer"),
+    ),
     (
         NOTEBOOKS + "08",
         "the paper's ResNet-20 {} times",
@@ -290,9 +325,36 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         cell("11_imagenet", head="plain", name="frequency (the paper's)", k=5),
     ),
     (
+        NOTEBOOKS + "11",
+        "differences between classes lead ({} to {} %)",
+        cell("11_imagenet", head="plain", name="contrast", k=5)
+        + cell("11_imagenet", head="plain", name="ANOVA F", k=5),
+    ),
+    (NOTEBOOKS + "11", "k = 5 out of 64 would share {} %", theirs(100 * 5 / 64)),
+    (
         NOTEBOOKS + "12",
         "{} % of the 50 test images that excite it most",
         [lambda: 100 - claim("pure-filters")[0]()],
+    ),
+    (
+        NOTEBOOKS + "12",
+        "five filters a class instead of {}.",
+        cell("12_counting", "k", **POSITIVE),
+    ),
+    (
+        NOTEBOOKS + "12",
+        "makes {} errors in 1,000 images, the dense one {}.",
+        cell("12_errors", "errors of a run", **{"name": "5 filters a class", "error is": "net"})
+        + cell(
+            "12_errors", "errors of a run", **{"name": "dense head, all filters", "error is": "net"}
+        ),
+    ),
+    (NOTEBOOKS + "12", "dense head ({} to {} %)", in_the_dense_head("readable")),
+    (
+        NOTEBOOKS + "12",
+        "no rule rests on it), {} % can be read, against {} to {} % in the dense head",
+        cell("12_errors", **{"name": "5 filters a class", "error is": "net"})
+        + in_the_dense_head("net"),
     ),
 ]
 # Decimals that no source holds, and why

@@ -30,13 +30,18 @@ def _of_claim(key: str, field: str) -> float:
     return json.loads((FIGURES / "claims" / f"{key}.json").read_text())[field]
 
 
-def _of_table(name: str, column: str, where: dict) -> float:
-    path = DATA if name.startswith("data/") else FIGURES
-    rows = pd.read_csv(path / f"{name.removeprefix('data/')}.csv")
+def _column(name: str, column: str, where: dict) -> pd.Series:
+    """A column of a table in `figures/`, or in `data/` by a name that begins so."""
+    folder = DATA if name.startswith("data/") else FIGURES
+    rows = pd.read_csv(folder / f"{name.removeprefix('data/')}.csv")
     for key, value in where.items():
         rows = rows[rows[key] == value]
-    (found,) = rows[column]
-    return found
+    return rows[column]
+
+
+def _of_table(name: str, column: str, where: dict, end: Callable | None) -> float:
+    found = _column(name, column, where)
+    return float(end(found) if end else found.item())
 
 
 def refitted() -> float:
@@ -54,12 +59,12 @@ def four_need() -> float:
 
 def lost_by_the_cut() -> float:
     """Points that five filters a class lose, the mean of all training runs."""
-    return pd.read_csv(FIGURES / "06_dimension_and_depth.csv")["points lost at k = 5"].mean()
+    return _column("06_dimension_and_depth", "points lost at k = 5", {}).mean()
 
 
 def number_of(verdict: str = "") -> int:
     """How many claims have a verdict; all of them if it is left out."""
-    verdicts = pd.read_csv(FIGURES / "claims.csv")["verdict"]
+    verdicts = _column("claims", "verdict", {})
     return int((verdicts == verdict).sum()) if verdict else len(verdicts)
 
 
@@ -113,25 +118,12 @@ def fine_tuned(end: Callable) -> float:
 
 def runs() -> int:
     """The training runs of others that claims on networks in general rest on."""
-    return len(pd.read_csv(FIGURES / "01_runs.csv"))
-
-
-def of_trained(column: str, end: Callable) -> float:
-    """The least or the most of a column over the networks that we trained."""
-    return end(pd.read_csv(DATA / "trained_runs.csv")[column])
-
-
-def of_common_runs(depth: int) -> float:
-    """Mean of the filters that the runs of the common recipe need at a depth."""
-    rows = pd.read_csv(FIGURES / "06_dimension_and_depth.csv")
-    return rows[(rows["recipe"] == "common") & (rows["depth"] == depth)][
-        "filters within 1 point"
-    ].mean()
+    return len(_column("01_runs", "name", {}))
 
 
 def against_chance() -> list[float]:
     """p of every network, size and measure of notebook 04, of which it draws four by three."""
-    return pd.read_csv(FIGURES / "04_four_networks.csv")["p"].tolist()
+    return _column("04_four_networks", "p", {}).tolist()
 
 
 def bad_input() -> int:
@@ -161,7 +153,12 @@ def whole(key: str) -> list[Source]:
 
 def cell(table: str, column: str = "value", /, **where) -> list[Source]:
     """A cell of `figures/<table>.csv`, in the one row of which `where` is true."""
-    return [partial(_of_table, table, column, where)]
+    return [partial(_of_table, table, column, where, None)]
+
+
+def over(end: Callable, table: str, column: str = "value", /, **where) -> list[Source]:
+    """The least, the most or the mean of such cells, `end`, over the rows that `where` leaves."""
+    return [partial(_of_table, table, column, where, end)]
 
 
 def printed(notebook: str, column: str, *, row: str, beside: str) -> list[Source]:
@@ -172,3 +169,20 @@ def printed(notebook: str, column: str, *, row: str, beside: str) -> list[Source
 def theirs(*values: float) -> list[Source]:
     """Figures of others, such as those of `paperlib.study.published`, and constants."""
     return [partial(float, value) for value in values]
+
+
+def needed_at(depth: int, end: Callable) -> list[Source]:
+    """Filters within a point over the runs of the common recipe at a depth."""
+    where = {"recipe": "common", "depth": depth}
+    return over(end, "06_dimension_and_depth", "filters within 1 point", **where)
+
+
+def in_the_dense_head(how: str) -> list[Source]:
+    """The share of the dense head's errors that can be read, by the same filters and by all."""
+    names = ("dense head, the same filters", "dense head, all filters")
+    return [one for name in names for one in cell("12_errors", **{"name": name, "error is": how})]
+
+
+def of_ten_outputs(end: Callable, r: int) -> list[Source]:
+    """Accuracy with r components over the three ImageNet networks."""
+    return over(end, "05_imagenet", outputs="ten", subspace="components", r=r)
