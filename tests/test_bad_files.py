@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from test_bad_input import CASES as CALLS
+from test_bad_parameters import ROWS as PARAMETERS
 from torch import nn
 from torchvision.transforms import ToTensor
 
@@ -194,6 +195,27 @@ COMMANDS = {
     "reproduce --tier x": "invalid choice: 'x'",
     "reproduce 01 -p kk 5": "unknown parameters ['kk']; choose from",
     "reproduce 01 -p networks resnet20": "networks must be a list such as",
+    "reproduce 01 -p networks 20": "networks must be a list such as",
+    "reproduce -p seed -1": "seed must be a whole number of at least 0, not -1",
+    "reproduce 00 -p seed 1.5": "seed must be a whole number of at least 0, not 1.5",
+    "reproduce 00 -p seed true": "seed must be a whole number of at least 0, not True",
+    "reproduce 00 -p k 0": "k must be a whole number of at least 1, not 0",
+    "reproduce 00 -p k five": "k must be a whole number of at least 1, not 'five'",
+    "reproduce 01 -p draws 0": "draws must be a whole number of at least 1, not 0",
+    "reproduce 02 -p finetune_runs 0": "finetune_runs must be a whole number of at least 1",
+    "reproduce 03 -p repeats 2.5": "repeats must be a whole number of at least 1, not 2.5",
+    "reproduce 07 -p untrained_runs -1": "untrained_runs must be a whole number of at least 1",
+    "reproduce 08 -p rounds none": "rounds must be a whole number of at least 1, not 'none'",
+    "reproduce 10 -p cards 3": "cards must be a list such as",
+    "reproduce 11 -p recompute yes": "recompute must be true or false, not 'yes'",
+    "reproduce 00 -p tier moon": "unknown tier 'moon'; choose from embedded, cifar10, imagenet",
+    "reproduce 00 -p device tpu": "device 'tpu' cannot be used",
+}
+TABLES = {
+    "calls": CALLS,
+    "files": BANKS | TARGETS,
+    "commands": COMMANDS,
+    "parameters": PARAMETERS,
 }
 
 
@@ -234,8 +256,7 @@ def test_a_class_that_is_missing_in_test_is_named(place):
 
 def test_the_tables_are_long(capsys):
     """Each row has a test of its own; this one prints how many there are."""
-    tables = {"calls": CALLS, "files": BANKS | TARGETS, "commands": COMMANDS}
-    sizes = {name: len(table) for name, table in tables.items()}
+    sizes = {name: len(table) for name, table in TABLES.items()}
     with capsys.disabled():
         print(f"\nbad input: {sum(sizes.values())} cases ({sizes})")
-    assert sum(sizes.values()) >= 250
+    assert sum(sizes.values()) >= 400

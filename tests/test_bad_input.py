@@ -20,7 +20,13 @@ from paperlib.heads.searches import backward_selection, forward_selection
 from paperlib.measures.cards import class_cards
 from paperlib.measures.collapse import class_scatter
 from paperlib.measures.essentiality import replace_features
-from paperlib.measures.manifold import components_for_variance, principal_components, two_nn
+from paperlib.measures.intervals import bootstrap_means, mean_interval
+from paperlib.measures.manifold import (
+    components_for_variance,
+    principal_components,
+    random_directions,
+    two_nn,
+)
 from paperlib.measures.selectivity import psi, selectivity_index
 from paperlib.measures.trends import power_law_exponent, rank_correlation
 from paperlib.networks.cifar import CifarResNet
@@ -32,6 +38,7 @@ from paperlib.subsets.mass import features_for_mass, response_mass
 from paperlib.subsets.order import membership
 from paperlib.subsets.ranking import influential_filters, resampled_filters
 from paperlib.subsets.scores import contrast, random_subsets
+from paperlib.subsets.sweeps import size_grid
 from paperlib.training.recipe import Recipe
 
 N, D, C = 12, 6, 3
@@ -230,6 +237,13 @@ CASES = {
         lambda: statistics() + class_statistics(X, Y, C, 2),
         "different shapes or ks cannot be added",
     ),
+    "count: k is text": (
+        lambda: frequency_histogram(X, Y, C, "five"),
+        "whole number from 1 to 6, not 'five'",
+    ),
+    "count: k = 2.5": (lambda: frequency_histogram(X, Y, C, 2.5), r"whole number .* not 2\.5"),
+    "sweep: k = 0": (lambda: size_grid(64, 0), "k must be a whole number of at least 1, not 0"),
+    "sweep: k is text": (lambda: size_grid(64, "5"), "k must be a whole number of .* not '5'"),
     "rank: no images": (
         lambda: influential_filters(class_statistics(X[:0], Y[:0], C, 2), 2),
         "no images were counted",
@@ -257,6 +271,18 @@ CASES = {
         "from 1 to 6, not 9",
     ),
     "rank: random subsets of too many": (lambda: random_subsets(C, D, 7), "from 1 to 6, not 7"),
+    "rank: random subsets of seed -1": (
+        lambda: random_subsets(C, D, 2, seed=-1),
+        "seed must be a whole number of at least 0, not -1",
+    ),
+    "rank: no random subsets": (
+        lambda: random_subsets(C, D, 2, draws=0),
+        "draws must be a whole number of at least 1, not 0",
+    ),
+    "rank: resample with seed 1.5": (
+        lambda: resampled_filters(X, Y, C, 2, seed=1.5),
+        r"seed must be a whole number of at least 0, not 1\.5",
+    ),
     "mass: NaN": (lambda: response_mass(with_value(X, NAN)), "NaN|non-negative|finite"),
     "mass: infinity": (lambda: features_for_mass(with_value(X, INF), 0.5), "NaN|finite|infinity"),
     "mass: negative": (lambda: response_mass(X - 1), "non-negative"),
@@ -352,6 +378,22 @@ CASES = {
     "essentiality: unknown fill": (
         lambda: replace_features(X, torch.ones(N, D) > 0, "median"),
         "median|fill",
+    ),
+    "bootstrap: seed": (
+        lambda: bootstrap_means(X[:, 0], seed=-1),
+        "seed must be a whole number of at least 0, not -1",
+    ),
+    "bootstrap: seed is text": (
+        lambda: mean_interval(X[:, 0], seed="0"),
+        "seed must be a whole number of at least 0, not '0'",
+    ),
+    "bootstrap: no draws": (
+        lambda: mean_interval(X[:, 0], draws=0),
+        "draws must be a whole number of at least 1, not 0",
+    ),
+    "directions: seed": (
+        lambda: random_directions(D, seed=-1),
+        "seed must be a whole number of at least 0, not -1",
     ),
     "components: one image": (lambda: principal_components(X[:1]), "at least 2 images"),
     "components: fraction 2": (

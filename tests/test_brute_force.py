@@ -1,6 +1,7 @@
 """Every ranking against brute force: random shapes, types, strides and many ties.
 
-The paper's own ranking on float32 is in `test_filters`, the searches are in `test_selection`.
+The paper's own ranking on float32 is in `test_filters`, searches and fits are in
+`test_brute_force_searches`.
 """
 
 from fractions import Fraction

@@ -94,7 +94,7 @@ def test_bad_input_is_named():
         still_correct(*data, SUBSETS[:1])
     with pytest.raises(ValueError, match="filters must lie in"):
         still_correct(*data, [torch.tensor([0]), torch.tensor([4])])
-    with pytest.raises(ValueError, match="repeats must be at least 1"):
+    with pytest.raises(ValueError, match="repeats must be a whole number of at least 1"):
         still_correct(*data, SUBSETS, repeats=0)
     with pytest.raises(ValueError, match="labels must lie in"):
         still_correct(FEATURES, LABELS + 1, WEIGHT, BIAS, SUBSETS)

@@ -12,8 +12,9 @@ import pytest
 from paperlib.__main__ import main
 from paperlib.study import reproduce
 from paperlib.study.claims import record_claim
+from paperlib.study.parameters import parameters_for
 from paperlib.study.registry import CLAIMS
-from paperlib.study.reproduce import find_notebooks, parameters_for
+from paperlib.study.reproduce import find_notebooks
 
 
 def write_notebook(folder, name, *cells):
@@ -75,7 +76,7 @@ def test_the_scorecard_runs_last(project, capsys):
 
 
 def test_parameters_go_to_the_notebooks_that_have_them(project):
-    work = parameters_for(find_notebooks(), {"tier": "cifar10", "k": 3})
+    work = parameters_for(find_notebooks(), {"tier": "cifar10", "k": "3"})
     assert {path.stem: given for path, given in work.items()} == {
         "00_works": {"tier": "cifar10"},
         "01_fails": {"tier": "cifar10"},

@@ -60,12 +60,8 @@ READERS = {
     "study/claims.py": {"json.loads", "path.read_text"},
     "study/published.py": {"json.loads", "path.read_text"},
     # The notebooks of the clone are code, and are run: that is what the command is for
-    "study/reproduce.py": {
-        "json.loads",
-        "nbformat.read",
-        "papermill.execute_notebook",
-        "papermill.inspect_notebook",
-    },
+    "study/parameters.py": {"json.loads", "papermill.inspect_notebook"},
+    "study/reproduce.py": {"nbformat.read", "papermill.execute_notebook"},
     "training/train.py": {"safe_open"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from paperlib.heads.decomposed import DecomposedHead
+from paperlib.subsets.generators import torch_generator
 from paperlib.subsets.order import Subsets
 
 
@@ -40,7 +41,7 @@ def finetune_network(
     dense = tuned.get_submodule(head_name)
     bias = dense.weight.new_zeros(len(dense.weight)) if dense.bias is None else dense.bias
     tuned.set_submodule(head_name, DecomposedHead(dense.weight, bias, subsets))
-    order = {"shuffle": True, "generator": torch.Generator().manual_seed(seed)}
+    order = {"shuffle": True, "generator": torch_generator(seed)}
     loader = DataLoader(dataset, batch_size, pin_memory=device.type == "cuda", **order)
     optimizer = torch.optim.SGD(tuned.parameters(), lr=learning_rate, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from paperlib.subsets.generators import check_whole, torch_generator
 from paperlib.subsets.order import AT_ONCE, Subsets, check_features, membership
 
 FILLS = ("noise", "zero", "mean")
@@ -67,9 +68,8 @@ def predictions_after(
     draws its own noise; "zero" and "mean" draw nothing and return one row.  Raises ValueError for
     fewer than one repeat, and as `replace_features` does.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, not {repeats}")
-    generator = torch.Generator().manual_seed(seed)
+    check_whole("repeats", repeats, 1)
+    generator = torch_generator(seed)
     where = where.expand(features.shape)
     settings = {"means": means, "generator": generator}
     rows = []

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paperlib.subsets.generators import check_whole, numpy_generator
+
 DRAWS_AT_ONCE = 100
 KEPT = 4_000_000  # draws times images up to which resamples are kept, 32 MB, for the next figure
 MIN_GAIN = 10.0  # points over a constant decision, below which a head decides nothing
@@ -26,7 +28,7 @@ def _numbers(values) -> np.ndarray:
 
 def _times_drawn(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     """How often each of n images is in each resample, `[<= DRAWS_AT_ONCE, n] int64` at a time."""
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator(seed)
     for start in range(0, draws, DRAWS_AT_ONCE):
         size = min(DRAWS_AT_ONCE, draws - start)
         yield rng.multinomial(n, np.full(n, 1 / n), size=size)
@@ -41,8 +43,11 @@ def bootstrap_means(values, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
     """Means of `draws` bootstrap resamples of the images; images are the last axis.
 
     values: [..., N] numbers -> `[draws, ...] float64`.  All rows see the same resamples, so that
-    differences between rows are paired (Efron & Tibshirani 1993, chapter 6).
+    differences between rows are paired (Efron & Tibshirani 1993, chapter 6).  Raises ValueError
+    for fewer than one draw or a negative seed.
     """
+    check_whole("draws", draws, 1)
+    check_whole("seed", seed, 0)
     table = _numbers(values)
     n = table.shape[-1]
     resamples = _kept_times_drawn if draws * n <= KEPT else _times_drawn
@@ -75,7 +80,7 @@ def draws_over_runs(draws, *, seed: int = 0) -> np.ndarray:
     Source: the pigeonhole bootstrap, Owen 2007, doi 10.1214/07-AOAS122.
     """
     table = np.asarray(draws, dtype=np.float64)
-    runs = np.random.default_rng(seed).integers(table.shape[1], size=table.shape)
+    runs = numpy_generator(seed).integers(table.shape[1], size=table.shape)
     return np.take_along_axis(table, runs, axis=1).mean(axis=1)
 
 
@@ -111,7 +116,7 @@ def resampled_within(groups, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
 
     groups: [n] labels.  Each group keeps its size; a group of one is drawn every time.
     """
-    groups, rng = np.asarray(groups), np.random.default_rng(seed)
+    groups, rng = np.asarray(groups), numpy_generator(seed)
     rows = np.empty((draws, len(groups)), dtype=np.int64)
     for group in np.unique(groups):
         (members,) = np.nonzero(groups == group)
@@ -133,6 +138,6 @@ def half_sample_draws(
     """
     if n < 4:
         raise ValueError(f"halves need at least 4 images, got {n}")
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator(seed)
     halves = [estimate(np.sort(rng.permutation(n)[: n // 2])) for _ in range(draws)]
     return estimate(np.arange(n)) + np.asarray(halves, dtype=np.float64) - np.mean(halves)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from paperlib.subsets.generators import torch_generator
 from paperlib.subsets.order import row_chunks
 from paperlib.subsets.sums import class_means, column_means
 
@@ -138,7 +139,7 @@ def random_directions(
 
     Made on the CPU, so that every device gets the same.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_generator(seed)
     shape = (draws, num_filters, num_filters)
     normal = torch.randn(shape, generator=generator, dtype=torch.float64)
     return torch.linalg.qr(normal).Q.to(device)

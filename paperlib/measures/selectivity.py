@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paperlib.subsets.generators import numpy_generator
 from paperlib.subsets.mass import features_for_mass
 from paperlib.subsets.sums import class_means
 
@@ -34,7 +35,7 @@ def bootstrap_class_means(
     if not present.all():
         empty = (~present).nonzero().flatten().tolist()
         raise ValueError(f"classes without images have no mean response: {empty[:5]}")
-    rng = np.random.default_rng(seed)
+    rng = numpy_generator(seed)
     for c in range(num_classes):
         x = features[labels == c].double()
         times_drawn = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=draws)

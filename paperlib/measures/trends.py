@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from paperlib.measures.intervals import Interval
+from paperlib.subsets.generators import numpy_generator
 
 NOTHING = 1e-12  # of the squared ranks: what rounding leaves of a residual that is zero
 MAX_EXACT = 8  # values whose orders (8! = 40,320) are all counted; beyond, a random sample of them
@@ -49,7 +50,7 @@ def rank_correlation(x, y, *, draws: int = 10_000, seed: int = 0) -> RankCorrela
         orders = np.array(list(permutations(b)))
         known = 0  # the order of the data is among all orders
     else:
-        orders = np.random.default_rng(seed).permuted(np.tile(b, (draws, 1)), axis=1)
+        orders = numpy_generator(seed).permuted(np.tile(b, (draws, 1)), axis=1)
         known = 1
     extreme = np.count_nonzero(np.abs(orders @ a) >= np.abs(b @ a))
     p = (extreme + known) / (len(orders) + known)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank
@@ -72,6 +73,14 @@ class Banks(dict[str, FeatureBank]):
 
     def __missing__(self, network: str) -> FeatureBank:
         raise ValueError(f"no bank of network {network!r} is loaded; choose from {', '.join(self)}")
+
+    def split(self, split: str) -> "Banks":
+        """The same banks, of each the images of one split; see `FeatureBank.split`."""
+        return Banks({name: bank.split(split) for name, bank in self.items()})
+
+    def to(self, device: torch.device | str) -> "Banks":
+        """The same banks on a device."""
+        return Banks({name: bank.to(device) for name, bank in self.items()})
 
 
 def load_banks(

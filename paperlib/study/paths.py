@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from paperlib.study.tiers import check_tier
+
 MARK = Path("notebooks", "00_baseline_accuracy.ipynb")
 
 
@@ -34,8 +36,10 @@ def figures_folder(tier: str = "embedded") -> Path:
     """Where the notebooks of a tier write figures, tables and claims; `PAPERLIB_FIGURES` wins.
 
     The embedded tier writes the committed `figures/`; every other tier writes below `build/`,
-    so that a run on other data never overwrites what the README shows.
+    so that a run on other data never overwrites what the README shows.  Raises ValueError for an
+    unknown tier.
     """
+    check_tier(tier)
     if folder := os.environ.get("PAPERLIB_FIGURES"):
         return ROOT / folder
     return ROOT / "figures" if tier == "embedded" else ROOT / "build" / tier / "figures"

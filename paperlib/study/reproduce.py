@@ -1,7 +1,6 @@
 """`paperlib reproduce`: run the notebooks through papermill and print the verdicts."""
 
 import argparse
-import json
 import multiprocessing
 import os
 import signal
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from types import MappingProxyType
 
 import nbformat
 import papermill
@@ -23,6 +21,7 @@ from tqdm import tqdm
 
 from paperlib.extraction.processors import usable_cpus
 from paperlib.study.claims import scorecard, summary
+from paperlib.study.parameters import parameters_for
 from paperlib.study.paths import NOTEBOOKS, ROOT
 from paperlib.study.registry import CLAIMS
 from paperlib.study.tiers import CIFAR_ONLY, TIER_PARAMETERS, TIERS
@@ -34,7 +33,6 @@ EXAMPLES = """examples:
   paperlib reproduce --tier imagenet -p data 2012 your ImageNet folder, on a GPU
 
 Executed notebooks, figures and claims go to build/<tier>/."""
-PATHS = ("data", "bank_file", "images", "finetune_dataset")  # parameters that name one
 # Critical errors only: every kernel else warns that it talks to us unencrypted, on the loopback,
 # and of the interrupt with which it is shut down
 QUIET_KERNEL = ["--IPKernelApp.log_level=50"]
@@ -61,25 +59,6 @@ def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
             known = ", ".join(path.stem for path in paths)
             raise ValueError(f"no notebook starts with {name!r}; choose from {known}")
     return [path for path in paths if not names or path.name.startswith(tuple(names))]
-
-
-def parameters_for(
-    notebooks: Sequence[Path], parameters: Mapping, defaults: Mapping = MappingProxyType({})
-) -> dict[Path, dict]:
-    """What to pass to each notebook: the parameters that its `parameters` cell declares.
-
-    `defaults` are those of a tier, which no notebook need declare.  Raises ValueError for a
-    parameter that none of the notebooks declares.
-    """
-    declared = {path: papermill.inspect_notebook(path) for path in notebooks}
-    known = sorted({name for names in declared.values() for name in names})
-    if unknown := sorted(set(parameters) - set(known)):
-        raise ValueError(f"unknown parameters {unknown}; choose from {', '.join(known)}")
-    given = {**defaults, **parameters}
-    return {
-        path: {name: given[name] for name in names if name in given}
-        for path, names in declared.items()
-    }
 
 
 def _partial(source: Path, folder: Path) -> Path:
@@ -193,25 +172,6 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _value(text: str) -> object:
-    """A parameter as a number, true/false or list where it reads as JSON, else as text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _absolute(text: str) -> str:
-    """A path, or one behind a kind ("imagefolder:PATH"), from the root: notebooks run elsewhere.
-
-    The name of a data set that is no path, "cifar10" or "cifar10:N", stays as it is.
-    """
-    if text.partition(":")[0] == "cifar10":
-        return text
-    kind, colon, path = text.rpartition(":")
-    return f"{kind}{colon}{Path(path).expanduser().resolve()}"
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `paperlib reproduce` takes."""
     parser.add_argument("notebooks", nargs="*", help="first characters of names, e.g. 01 (all)")
@@ -232,18 +192,11 @@ def _planned(arguments: argparse.Namespace) -> dict[Path, dict]:
     """The notebooks asked for, with the parameters of each.  Raises ValueError on bad input."""
     if arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
-    given = {name: _value(text) for name, text in arguments.parameter}
-    given |= {name: _absolute(str(given[name])) for name in PATHS if given.get(name)}
     notebooks = find_notebooks(arguments.notebooks)
     if arguments.tier == "imagenet" and not arguments.notebooks:
         notebooks = [path for path in notebooks if not path.name.startswith(CIFAR_ONLY)]
-    defaults = TIER_PARAMETERS.get(arguments.tier, {})
-    networks = given.get("networks", [])
-    if not isinstance(networks, list):
-        raise ValueError(f'networks must be a list such as ["resnet20"], not {networks!r}')
-    if networks:  # what is drawn must be among what is loaded
-        defaults = defaults | {"network": networks[0]}
-    return parameters_for(notebooks, {"tier": arguments.tier} | given, defaults)
+    given = {"tier": arguments.tier} | dict(arguments.parameter)
+    return parameters_for(notebooks, given, TIER_PARAMETERS.get(arguments.tier, {}))
 
 
 def run(arguments: argparse.Namespace) -> int:

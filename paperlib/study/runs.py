@@ -14,7 +14,7 @@ from paperlib.banks.files import BankError
 from paperlib.measures.collapse import Scatter, class_scatter
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.study.paths import data_folder
-from paperlib.study.tiers import depth_of
+from paperlib.study.tiers import check_list, depth_of
 from paperlib.subsets.counting import ClassStatistics
 from paperlib.subsets.sweeps import sweep_statistics
 
@@ -109,8 +109,9 @@ def run_path(name: str) -> Path:
 def load_runs(names: Sequence[str] = ()) -> dict[str, TrainingRun]:
     """The committed training runs by name, in the order of `cifar_runs.csv`; all if none is named.
 
-    Raises ValueError for a run that is not there, naming those that are.
+    Raises ValueError for a run that is not there, naming those that are, or no list.
     """
+    check_list(names)
     known = [name for name in RUNS if run_path(name).exists()]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no training runs {unknown}; choose from {', '.join(known)}")

@@ -19,13 +19,25 @@ CIFAR_ONLY = ("07", "09", "11", "12")
 TIER_PARAMETERS = {"imagenet": {"network": "resnet50", "k": 50}}
 
 
+def check_tier(tier: str) -> None:
+    """Raise ValueError for an unknown tier."""
+    if tier not in TIERS:
+        raise ValueError(f"unknown tier {tier!r}; choose from {', '.join(TIERS)}")
+
+
+def check_list(networks: Sequence[str]) -> None:
+    """Raise ValueError unless names of networks come as a list; text is a sequence of letters."""
+    if not isinstance(networks, list | tuple):
+        raise ValueError(f'networks must be a list such as ["resnet20"], not {networks!r}')
+
+
 def choose_networks(tier: str, networks: Sequence[str] = ()) -> tuple[str, ...]:
     """The networks of a tier, or those given; in the imagenet tier any of torchvision's.
 
-    Raises ValueError for an unknown tier, or a network that the tier does not hold.
+    Raises ValueError for an unknown tier, a network that the tier does not hold, or no list.
     """
-    if tier not in TIERS:
-        raise ValueError(f"unknown tier {tier!r}; choose from {', '.join(TIERS)}")
+    check_tier(tier)
+    check_list(networks)
     for network in networks:
         if tier != "imagenet" and network not in TIERS[tier]:
             choices = ", ".join(TIERS[tier])

@@ -5,9 +5,8 @@ does not depend on device, precision of the input (float16 or float32), batch or
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Self
 
 import torch
@@ -62,10 +61,11 @@ class ClassStatistics(ClassSums):
         device: torch.device | str = "cpu",
     ) -> Self:
         """Statistics of no images; `ks` and errors as in `frequency_histogram`."""
-        asked = [ks] if isinstance(ks, Integral) else sorted(set(ks))
+        several = isinstance(ks, Iterable) and not isinstance(ks, str)
+        asked = sorted(set(ks)) if several else [ks]
         for k in asked or [0]:
             check_k(k, num_filters)
-        grid = range(1, ks + 1) if isinstance(ks, Integral) else asked
+        grid = asked if several else range(1, ks + 1)
         integers = {"dtype": torch.int64, "device": device}
         shape = (num_classes, num_filters)
         return cls(

@@ -8,6 +8,7 @@ rankings that search are in `heads.searches`.
 import torch
 from torch import Tensor
 
+from paperlib.subsets.generators import check_whole, torch_generator
 from paperlib.subsets.order import Subsets, check_k, highest_scores
 from paperlib.subsets.sums import column_deviations
 
@@ -23,10 +24,12 @@ def random_subsets(
 ) -> list[Subsets]:
     """`draws` independent choices of k filters per class, uniform without replacement.
 
-    Drawn on the CPU, so that every device gets the same.  Raises ValueError for a bad k.
+    Drawn on the CPU, so that every device gets the same.  Raises ValueError for a bad k,
+    draws or seed.
     """
     check_k(k, num_filters)
-    generator = torch.Generator().manual_seed(seed)
+    check_whole("draws", draws, 1)
+    generator = torch_generator(seed)
     chosen = []
     for _ in range(draws):
         order = torch.rand(num_classes, num_filters, generator=generator).argsort(dim=1)

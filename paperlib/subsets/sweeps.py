@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from paperlib.subsets.counting import ClassStatistics, class_statistics
+from paperlib.subsets.generators import check_whole
 from paperlib.subsets.order import Subsets
 from paperlib.subsets.ranking import influential_filters
 
@@ -15,9 +16,12 @@ HISTOGRAM_ENTRIES = 2**28  # of 4 bytes each, one for each k, class and filter: 
 def size_grid(largest: int, *included: int) -> list[int]:
     """Numbers from 1 to `largest`: all of them up to 64, then a quarter more each time.
 
-    `included` are added to the grid.
+    `included` are added to the grid as far as they fit.  Raises ValueError for one below 1 or no
+    whole number.
     """
-    sizes = {size for size in included if 1 <= size <= largest}
+    for size in included:
+        check_whole("k", size, 1)
+    sizes = {size for size in included if size <= largest}
     size = 0
     while size < largest:
         size = size + 1 if size < EVERY_SIZE_UP_TO else min(largest, int(size * GRID_RATIO))
