@@ -260,6 +260,12 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     ),
     (
         NOTEBOOKS + "06",
+        "networks are {} to {} % accurate",
+        over(min, "data/trained_runs", "accuracy, %")
+        + over(max, "data/trained_runs", "accuracy, %"),
+    ),
+    (
+        NOTEBOOKS + "06",
         "participation ratio, with exponent {}.",
         cell("06_relation_to_depth", "exponent", measure="participation ratio"),
     ),

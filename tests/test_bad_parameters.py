@@ -39,7 +39,7 @@ CASES = [
     (("00", "01", "02", "03", "04", "05", "08", "09", "10", "12"), "k", "five", "not 'five'"),
     (("00", "01", "02", "03", "04", "05", "08", "09", "10", "12"), "k", 2.5, "not 2.5"),
     (
-        ("00", "01", "02", "04", "07", "08", "09", "10"),
+        ("00", "01", "02", "04", "07", "08", "09", "10", "12"),
         "network",
         "vgg",
         "network 'vgg'.*choose from resnet20, resnet32",
@@ -75,7 +75,9 @@ def run_until_it_fails(name, parameter, value):
 
 
 @pytest.mark.parametrize(("name", "parameter", "value", "words"), ROWS, ids=NAMES)
-def test_a_bad_parameter_is_named(name, parameter, value, words, tmp_path, monkeypatch):
+def test_a_bad_parameter_is_named(name, parameter, value, words, tmp_path, monkeypatch, request):
+    if parameter == "images":
+        request.getfixturevalue("assets")  # the network comes first
     shutil.copytree(ROOT / "figures" / "claims", tmp_path / "claims")  # the scorecard reads them
     monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
     threads = torch.get_num_threads()
