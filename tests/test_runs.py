@@ -15,6 +15,7 @@ from paperlib.study.banks import load_banks
 from paperlib.study.run_sizes import head_curve, sizes_of
 from paperlib.study.runs import TRAIN_SAMPLE, TrainingRun, load_runs, origins, run_path, runs_of
 from paperlib.subsets.counting import class_statistics
+from paperlib.subsets.order import AT_ONCE
 
 # Measured by others on the same images, with other code: full accuracy, smallest k within a point,
 # features for half the mass, components for 95 %, collapse ratio
@@ -50,6 +51,16 @@ def test_scatter_by_hand():
     assert scatter.between.tolist() == [[2.25, 1.5], [1.5, 1.0]]
     assert collapse_ratio(scatter) == pytest.approx(1 / 3.25)
     assert collapse_ratio(class_scatter(x, torch.zeros(4, dtype=torch.int64), 1)) == float("inf")
+
+
+def test_scatter_of_many_images_is_that_of_one_product(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.rand(500, 8, generator=generator), torch.arange(500) % 3
+    whole = class_scatter(x, labels, 3).within
+    monkeypatch.setitem(AT_ONCE, "cpu", 8 * 64)  # 64 images at a time
+    assert class_scatter(x, labels, 3).within.numpy() == pytest.approx(whole.numpy(), abs=1e-14)
+    monkeypatch.setattr("paperlib.subsets.sums.LARGE", 1)  # products in float32
+    assert class_scatter(x, labels, 3).within.numpy() == pytest.approx(whole.numpy(), abs=1e-7)
 
 
 def test_collapsed_features_have_no_scatter():

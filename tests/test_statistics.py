@@ -89,6 +89,16 @@ def test_half_samples_keep_the_bias_of_half_the_images_out():
     assert draws.mean() == pytest.approx(values.max())
 
 
+def test_half_samples_of_two_figures_are_those_of_each():
+    values = np.random.default_rng(7).random(50)
+    both = half_sample_draws(lambda rows: (values[rows].mean(), values[rows].max()), 50, draws=8)
+    each = [
+        half_sample_draws(f, 50, draws=8)
+        for f in (lambda r: values[r].mean(), lambda r: values[r].max())
+    ]
+    assert np.array_equal(both, np.stack(each, axis=1))
+
+
 numbers = st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.5, 7.0]), min_size=3, max_size=6)
 
 

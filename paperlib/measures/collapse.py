@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paperlib.subsets.sums import class_means
+from paperlib.subsets.sums import class_means, scatter_about
 
 
 class Scatter(NamedTuple):
@@ -25,10 +25,10 @@ def class_scatter(features: Tensor, labels: Tensor, num_classes: int) -> Scatter
     shapes, values or labels.  Source: Papyan, Han & Donoho 2020, doi 10.1073/pnas.2015509117.
     """
     means = class_means(features, labels, num_classes)
-    rest = features.double() - means[labels]
+    within = scatter_about(features, labels, means) / len(features)
     seen = means[torch.bincount(labels, minlength=num_classes) > 0]
     apart = seen - seen.mean(dim=0)
-    return Scatter(rest.T @ rest / len(rest), apart.T @ apart / len(apart))
+    return Scatter(within, apart.T @ apart / len(apart))
 
 
 def collapse_ratio(scatter: Scatter) -> float:

@@ -125,19 +125,24 @@ def resampled_within(groups, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
 
 
 def half_sample_draws(
-    estimate: Callable[[np.ndarray], float], n: int, *, draws: int = 50, seed: int = 0
+    estimate: Callable[[np.ndarray], float | Sequence[float]],
+    n: int,
+    *,
+    draws: int = 50,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Spread of an estimator that a bootstrap would spoil: `[draws] float64` around its value.
+    """Spread of an estimator that a bootstrap would spoil: `[draws, ...] float64` around its value.
 
     estimate(all) + estimate(half_i) - mean_i estimate(half_i)
 
-    `estimate` maps image indices `[m] int64` to a figure.  Halves are drawn without replacement,
-    because copies of an image break estimators that look at nearest neighbours.  A half varies
-    by (1 - 1/2) sigma^2 / (n/2) = sigma^2 / n, as much as the whole sample does.  Raises
-    ValueError for n < 4.  Source: Politis & Romano 1994, doi 10.1214/aos/1176325770.
+    `estimate` maps image indices `[m] int64` to a figure, or to several at once.  Halves are drawn
+    without replacement, because copies of an image break estimators that look at nearest
+    neighbours.  A half varies by (1 - 1/2) sigma^2 / (n/2) = sigma^2 / n, as much as the whole
+    sample does.  Raises ValueError for n < 4.
+    Source: Politis & Romano 1994, doi 10.1214/aos/1176325770.
     """
     if n < 4:
         raise ValueError(f"halves need at least 4 images, got {n}")
     rng = numpy_generator(seed)
-    halves = [estimate(np.sort(rng.permutation(n)[: n // 2])) for _ in range(draws)]
-    return estimate(np.arange(n)) + np.asarray(halves, dtype=np.float64) - np.mean(halves)
+    halves = np.array([estimate(np.sort(rng.permutation(n)[: n // 2])) for _ in range(draws)])
+    return np.asarray(estimate(np.arange(n))) + halves - halves.mean(axis=0)

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from paperlib.subsets.generators import torch_generator
 from paperlib.subsets.order import row_chunks
-from paperlib.subsets.sums import class_means, column_means
+from paperlib.subsets.sums import class_means, column_means, scatter_about
 
 ROWS_AT_ONCE = 2048  # images whose distances are held at once: bounds the memory of a pass
-LARGE = 2**24  # features from which products of a few thousand images are float32, sums float64
 DISCARDED = 0.1  # share of the largest distance ratios that TwoNN's fit leaves out
 ROUNDING = 1e-12  # of the total variance, so that a share reached exactly counts as reached
 
@@ -49,9 +48,8 @@ def principal_components(features: Tensor, *, centred: bool = True) -> Principal
     _check_matrix(features, 2)
     mean = column_means(features)
     centre = mean if centred else torch.zeros_like(mean)
-    exact = torch.float64 if features.numel() < LARGE else torch.float32
-    apart = ((x.double() - centre).to(exact) for (x,) in row_chunks(features))
-    return principal_axes(sum((x.T @ x).double() for x in apart) / len(features), centre)
+    one_class = torch.zeros(len(features), dtype=torch.int64, device=features.device)
+    return principal_axes(scatter_about(features, one_class, centre[None]) / len(features), centre)
 
 
 def principal_axes(covariance: Tensor, centre: Tensor) -> PrincipalComponents:

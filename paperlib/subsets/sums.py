@@ -12,6 +12,7 @@ FRACTION_BITS = 40  # resolution of class sums: features are rounded to 2**-40
 LARGEST_SUM = 2.0**62  # beyond it the integers would overflow
 LARGEST_FRACTION = 2**55  # beyond it whole numbers are carried over: after 32,768 images of a class
 AT_A_TIME = 2**22  # images, whose fractions leave room for as many again
+LARGE = 2**24  # features from which products of a few thousand images are float32, sums float64
 
 
 def carried(whole: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,3 +115,15 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     for x, y in row_chunks(features, labels):
         sums.add(x, y)
     return sums.means
+
+
+def scatter_about(features: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
+    """Products of the features' distances from the centre of their class, `[D, D] float64`.
+
+    sum_n (x_n - m_{y_n})(x_n - m_{y_n})^T
+
+    features: [N, D] float, labels: [N] int64, centres: [C, D] float64.
+    """
+    exact = torch.float64 if features.numel() < LARGE else torch.float32
+    apart = ((x.double() - centres[y]).to(exact) for x, y in row_chunks(features, labels))
+    return sum((x.T @ x).double() for x in apart)
