@@ -111,7 +111,9 @@ def start_runner(project):
     """The runner of the project's notebooks 00 and 01, one at a time, once 01 is running."""
     script = project / "run.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom paperlib.__main__ import main\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom paperlib.__main__ import main\n"
+        # Tests that a shell runs in the background inherit that Ctrl-C is ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from paperlib.study import reproduce\n"
         f"reproduce.ROOT = Path({str(project)!r})\n"
         "reproduce.NOTEBOOKS = reproduce.ROOT / 'notebooks'\n"
