@@ -64,7 +64,7 @@ def peak_memory(call: Callable[[], object], device: str) -> float | None:
         return None
     before = _resident("VmRSS")
     call()
-    return (_resident("VmHWM") - before) / 1e3
+    return max(0, _resident("VmHWM") - before) / 1e3  # pages may have been given back
 
 
 def _resident(field: str) -> int:

@@ -21,7 +21,7 @@ CASES = [
     (ALL, "tier", "moon", "unknown tier 'moon'; choose from embedded, cifar10, imagenet"),
     (ALL, "tier", "", "unknown tier ''; choose from embedded"),
     (
-        [name for name in ALL if name not in ("06", SLOW, "12")],
+        [name for name in ALL if name not in (SLOW, "12")],
         "seed",
         -1,
         "seed must be a whole number of at least 0, not -1",
@@ -29,17 +29,17 @@ CASES = [
     (("01", "03", "10"), "seed", 1.5, "seed must be a whole number of at least 0, not 1.5"),
     (("01", "03", "10"), "seed", "one", "seed must be a whole number of at least 0, not 'one'"),
     (("01", "03", "10"), "seed", True, "seed must be a whole number of at least 0, not True"),
-    ([name for name in ALL if name != "06"], "k", 0, r"whole number .* not 0|to 10, not 0"),
+    (ALL, "k", 0, r"whole number .* not 0|to 10, not 0"),
     (
-        [name for name in ALL if name not in ("05", "06", "07")],
+        [name for name in ALL if name not in ("05", "07")],
         "k",
         65,
         "from 1 to 64, not 65|must be 1 to 10, not 65",
     ),
-    (("00", "01", "02", "03", "04", "05", "08", "09", "10", "12"), "k", "five", "not 'five'"),
-    (("00", "01", "02", "03", "04", "05", "08", "09", "10", "12"), "k", 2.5, "not 2.5"),
+    ([name for name in ALL if name not in ("07", SLOW)], "k", "five", "not 'five'"),
+    ([name for name in ALL if name not in ("07", SLOW)], "k", 2.5, "not 2.5"),
     (
-        ("00", "01", "02", "04", "07", "08", "09", "10", "12"),
+        [name for name in ALL if name not in ("05", "06")],  # these compare all
         "network",
         "vgg",
         "network 'vgg'.*choose from resnet20, resnet32",
@@ -59,6 +59,7 @@ CASES = [
     (("10",), "model", "resnet20", "a network needs `images`, such as"),
     (("12",), "images", "gone", "unknown dataset 'gone'; choose cifar10"),
 ]
+NEEDS_A_CHECKPOINT = [("model", "resnet20"), ("images", "gone")]  # the network comes first
 ROWS = [(name, *rest) for names, *rest in CASES for name in names]
 NAMES = [f"{name} {parameter}={value!r}" for name, parameter, value, _ in ROWS]
 
@@ -76,8 +77,8 @@ def run_until_it_fails(name, parameter, value):
 
 @pytest.mark.parametrize(("name", "parameter", "value", "words"), ROWS, ids=NAMES)
 def test_a_bad_parameter_is_named(name, parameter, value, words, tmp_path, monkeypatch, request):
-    if parameter == "images":
-        request.getfixturevalue("assets")  # the network comes first
+    if (parameter, value) in NEEDS_A_CHECKPOINT:
+        request.getfixturevalue("assets")
     shutil.copytree(ROOT / "figures" / "claims", tmp_path / "claims")  # the scorecard reads them
     monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
     threads = torch.get_num_threads()

@@ -25,8 +25,8 @@ EXAMPLES = """examples:
   paperlib runs --trained build/trained    data/trained_runs.csv from what `paperlib train` made
 
 The images are CIFAR-10's first N train images and, where the assets hold no more, its first 1,000
-test images.  Two dozen runs of 10,000 images take some 15 minutes of two CPU cores, of 50,000 an
-hour at most; features are kept in build/runs/, and a run that is there is not extracted again."""
+test images.  Two dozen runs of 10,000 images take some 15 minutes of two CPU cores, of 50,000 five
+times that; features are kept in build/runs/, and a run that is there is not extracted again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from paperlib.measures.manifold import (
 )
 from paperlib.study.runs import TrainingRun
 from paperlib.subsets.mass import features_for_mass
+from paperlib.subsets.order import check_k
 from paperlib.subsets.sweeps import influential_by_k, size_grid
 
 SIZES = (
@@ -40,8 +41,11 @@ def sizes_of(run: TrainingRun, k: int = 5) -> dict[str, float]:
     - *decision dimension*: the fewest principal components within a point on the test images;
     - *collapse ratio*: within- over between-class scatter of all train images;
     - *weight norm*: of the head, relative to sqrt(C).
+
+    Raises ValueError for k outside 1..D.
     """
     train, test = run.bank.split("train"), run.bank.split("test")
+    check_k(k, test.num_filters)
     tried, correct = head_curve(run)
     accuracy = 100 * correct.double().mean(dim=1)
 
