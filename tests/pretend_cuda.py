@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -96,8 +97,15 @@ class _Factories(TorchFunctionMode):
                 kwargs["device"] = named
         if name == "tolist":
             return func(_held(args[0]))
-        leaves = tree_leaves((args, kwargs))
-        if name in NUMBERS and any(isinstance(leaf, OnGpu) for leaf in leaves):
+        if func is F.batch_norm and isinstance(args[0], OnGpu):  # else it asks for cuDNN
+            x, mean, variance = args
+            named = dict(zip(("running_mean", "running_var"), (mean, variance), strict=True))
+            return torch.native_batch_norm(x, **named, **kwargs)[0]
+        if name == "backward" and isinstance(args[0], OnGpu):
+            return _backward(args[0])
+        there = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, OnGpu)]
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in there)
+        if name in NUMBERS and there and not learns:
             _on_one_device(name, args, kwargs)
             return to_gpu(func(*tree_map(_held, args), **tree_map(_held, kwargs)))
         at_home = name.startswith("new_") and isinstance(args[0], OnGpu)
@@ -105,6 +113,40 @@ class _Factories(TorchFunctionMode):
             kwargs["device"] = "cpu"
             return OnGpu(func(*tree_map(_held, args), **tree_map(_held, kwargs)))
         return func(*args, **kwargs)
+
+
+@torch.no_grad()
+def _backward(loss: Tensor) -> None:
+    """`loss.backward()`, a node at a time: autograd's own engine asks a driver for streams."""
+    edges = {loss.grad_fn: 0}  # of every node: how many others lead to it
+    found = [loss.grad_fn]
+    while found:
+        for node, _ in found.pop().next_functions:
+            if node is not None and node not in edges:
+                found.append(node)
+            if node is not None:
+                edges[node] = edges.get(node, 0) + 1
+    gradients = {node: [None] * len(node._input_metadata) for node in edges}
+    gradients[loss.grad_fn] = [torch.ones_like(loss)]
+    ready = [loss.grad_fn]
+    while ready:
+        node = ready.pop()
+        if hasattr(node, "variable"):
+            leaf, (new,) = node.variable, gradients[node]
+            leaf.grad = new if leaf.grad is None else leaf.grad + new
+            continue
+        results = node(*gradients[node])
+        results = results if isinstance(results, tuple) else (results,)
+        for (following, i), new in zip(node.next_functions, results, strict=True):
+            if following is None:
+                continue
+            if new is not None:
+                so_far = gradients[following][i]
+                new = new.sum_to_size(following._input_metadata[i].shape)
+                gradients[following][i] = new if so_far is None else so_far + new
+            edges[following] -= 1
+            if not edges[following]:
+                ready.append(following)
 
 
 @contextmanager

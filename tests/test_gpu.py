@@ -329,6 +329,50 @@ def test_a_head_without_bias_is_fine_tuned_on_the_device_that_is_there():
     assert tuned[3].values.device.type == choose_device().type and tuned[3].bias.any()
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # a pretended GPU pins nothing
+def test_fine_tuning_on_the_gpu_is_the_cpus(gpu):
+    """Forward, backward and the optimiser's steps: no tensor of either device meets the other."""
+    subsets = [torch.tensor([0, 1]), torch.tensor([2]), torch.tensor([3, 5])]
+    model = small_network()
+    on_cpu, on_gpu = (
+        finetune_network(
+            model, "3", subsets, IMAGES, batch_size=4, device=device, progress=False
+        ).state_dict()
+        for device in ("cpu", "cuda")
+    )
+    assert all(tensor.is_cuda for tensor in on_gpu.values())
+    assert not torch.equal(on_cpu["1.weight"], model[1].weight)
+    for name, tensor in on_cpu.items():
+        torch.testing.assert_close(on_gpu[name].cpu(), tensor)
+
+
+class NoStream:
+    """Where nothing runs beside the CPU, all that was recorded has happened."""
+
+    def record_event(self):
+        return self
+
+    def synchronize(self):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument")
+def test_extraction_on_the_gpu_gives_the_cpus_bank(gpu, monkeypatch):
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: NoStream())
+    model = small_network()
+    here, there = (
+        pl.extract(
+            model, train=IMAGES, test=IMAGES, device=device, batch_size=5, workers=0, progress=False
+        )
+        for device in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(there.features, here.features)
+    torch.testing.assert_close(there.logits, here.logits)
+    assert torch.equal(there.labels, here.labels)
+    assert torch.equal(there.split_codes, here.split_codes)
+
+
 def test_training_runs_of_banks_on_the_gpu_are_on_the_cpu(small_bank, gpu):
     """Small beside their banks, they are drawn and resampled; the figures are the CPU's."""
     (expected,) = runs_of("cifar10", {"resnet20": small_bank}).values()

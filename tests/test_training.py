@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from paperlib.__main__ import main
 from paperlib.banks.bank import FeatureBank
@@ -22,6 +23,7 @@ from paperlib.study.paths import ROOT
 from paperlib.training.batches import Batches
 from paperlib.training.recipe import Recipe
 from paperlib.training.train import TrainingError, train
+from tests.pretend_cuda import pretended_gpu
 
 CPU = torch.device("cpu")
 TINY = {"depth": 8, "epochs": 3, "batch_size": 16, "learning_rate": 0.05}
@@ -77,6 +79,16 @@ def test_a_trained_network_is_extracted_by_name(whole, folder, tmp_path):
     found = 100 * FeatureBank.load(out).split("test").correct().double().mean().item()
     assert found == pytest.approx(record["history"][-1]["test accuracy, %"], abs=1e-3)
     assert load_network(f"trained:{whole}").checkpoint_sha256
+
+
+def test_training_on_the_pretended_gpu_is_the_cpus(whole, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "pretended")
+    out = tmp_path / "there.safetensors"
+    with pretended_gpu():
+        train(Recipe(**TINY), *images, out, torch.device("cuda"), progress=False)
+    there, here = load_file(out), load_file(whole)
+    assert there.keys() == here.keys()
+    assert all(torch.equal(there[name], tensor) for name, tensor in here.items())
 
 
 def test_the_seed_decides(whole, images, tmp_path):
