@@ -187,11 +187,14 @@ class FeatureBank:
     def split(self, name: str) -> Self:
         """The images of the "train" or the "test" split, with the whole bank's head.
 
+        Shares the bank's memory where these images lie side by side, as extraction leaves them.
         Raises BankError for an unknown or an empty split.
         """
-        rows = self._rows_of(name)
-        if not rows.any():
+        chosen = self._rows_of(name).nonzero().flatten()
+        if not len(chosen):
             raise BankError(f"the bank holds no {name} images")
+        first, last = chosen[[0, -1]].tolist()
+        rows = slice(first, last + 1) if last - first < len(chosen) else chosen
         return FeatureBank(
             self.features[rows],
             self.logits[rows],

@@ -1,5 +1,6 @@
 """The k largest of each row, exactly; subsets of filters as index tensors and as matrices."""
 
+import math
 from collections.abc import Iterator
 from numbers import Integral
 
@@ -131,9 +132,8 @@ def membership(subsets: Subsets, num_filters: int) -> Tensor:
     outside = (filters < 0) | (filters >= num_filters)
     if outside.any():
         raise ValueError(f"class {classes[outside][0]}: filters must lie in 0..{num_filters - 1}")
-    position = (classes * num_filters + filters).sort().values
-    if len(twice := position[1:][position.diff() == 0]):
-        raise ValueError(f"class {twice[0] // num_filters}: a filter is listed twice")
-    member = torch.zeros(len(subsets), num_filters, dtype=torch.bool, device=filters.device)
-    member[classes, filters] = True
-    return member
+    shape = (len(subsets), num_filters)
+    listed = torch.bincount(classes * num_filters + filters, minlength=math.prod(shape)).view(shape)
+    if len(twice := (listed > 1).nonzero()):
+        raise ValueError(f"class {twice[0, 0]}: a filter is listed twice")
+    return listed.bool()
