@@ -21,6 +21,7 @@ from sources import (
     of_ten_outputs,
     over,
     printed,
+    said,
     theirs,
     whole,
 )
@@ -165,6 +166,15 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         [FOUR_REFITTED[0], *claim("finetuning-restores"), sources.runs],
     ),
     (
+        NOTEBOOKS + "01",
+        "networks' own intervals reach from {} to {}.",
+        said(
+            "01",
+            r"efficientnet-lite0 +\d+\.0 +(\d+\.0) ",
+            r"efficientnet-lite1 +\d+\.0 +\S+ +(\d+\.0) ",
+        ),
+    ),
+    (
         NOTEBOOKS + "02",
         "still classifies {} % of the test images, against {} % with all 64, and brings back {} to "
         "{} % with one epoch",
@@ -209,6 +219,11 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         NOTEBOOKS + "03",
         "still cost {} points ({} to {}) more",
         whole("essential-at-their-mean"),
+    ),
+    (
+        NOTEBOOKS + "03",
+        "loss shrinks from {} points to {}: what",
+        said("03", *(rf"{fill} +influential +5 +\S+ +(\S+)" for fill in ("noise", "mean"))),
     ),
     (
         NOTEBOOKS + "04",
@@ -302,6 +317,7 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         [sources.partly_by_the_interval, partial(sources.number_of, "partly")],
     ),
     (NOTEBOOKS + "09", "rests on {} training runs", [sources.runs]),
+    (NOTEBOOKS + "09", "images, hold {} to {} % of the", sources.interval("same-subsets")),
     (NOTEBOOKS + "11", "loses {} points ({} to {})", whole("beyond-points-lost")),
     (NOTEBOOKS + "11", "same way lose {} ({} to {})", PAPERS_REFITTED),
     (
@@ -354,6 +370,11 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         + cell(
             "12_errors", "errors of a run", **{"name": "dense head, all filters", "error is": "net"}
         ),
+    ),
+    (
+        NOTEBOOKS + "12",
+        "in, {} % can be read; of those that both heads make, {} %, much",
+        said("12", r"avoids: (\d+) % readable", r"both heads make: (\d+) % readable"),
     ),
     (NOTEBOOKS + "12", "dense head ({} to {} %)", in_the_dense_head("readable")),
     (

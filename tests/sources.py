@@ -90,6 +90,18 @@ def _printed(notebook: str, column: str, row: str, beside: str) -> float:
     return value
 
 
+def _said(notebook: str, words: str) -> float:
+    """What the one match of `words` in a notebook's printed outputs holds in its brackets."""
+    (path,) = NOTEBOOKS.glob(f"{notebook}_*.ipynb")
+    outputs = [
+        output.get("text") or output.get("data", {}).get("text/plain", "")
+        for cell in nbformat.read(path, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    (found,) = re.findall(words, "\n".join(outputs))
+    return float(found)
+
+
 def self_information() -> float:
     """I(a; a) in nats of a subset of 5 of 64 filters, its entropy."""
     return mutual_information(torch.arange(64)[None] < 5).item()
@@ -164,6 +176,11 @@ def over(end: Callable, table: str, column: str = "value", /, **where) -> list[S
 def printed(notebook: str, column: str, *, row: str, beside: str) -> list[Source]:
     """A cell of a table that a notebook prints, told by its row and another one."""
     return [partial(_printed, notebook, column, row, beside)]
+
+
+def said(notebook: str, *words: str) -> list[Source]:
+    """Figures that a notebook prints: each the bracket of a pattern that matches once."""
+    return [partial(_said, notebook, each) for each in words]
 
 
 def theirs(*values: float) -> list[Source]:
