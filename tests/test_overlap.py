@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
+from paperlib.measures import overlap
 from paperlib.measures.overlap import (
     against_chance,
     jaccard,
     mean_over_pairs,
+    mean_overlap,
     mutual_information,
     shared_filters,
 )
@@ -81,6 +83,19 @@ def test_mean_over_pairs_is_ordered_and_batched():
     assert mean_over_pairs(batch, include_self=False).tolist() == [3.5, 7]
     with pytest.raises(ValueError, match="at least two classes"):
         mean_over_pairs(torch.ones(1, 1), include_self=False)
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+def test_overlap_of_families_a_few_at_a_time_is_the_same(include_self, monkeypatch):
+    member = torch.rand(3, 7, 5, 20, generator=torch.Generator().manual_seed(0)) < 0.3
+    for measure in (mutual_information, shared_filters, jaccard):
+        whole = mean_over_pairs(measure(member), include_self=include_self)
+        for pairs_at_once in (1, 4 * 25, 2**22):
+            monkeypatch.setattr(overlap, "PAIRS_AT_ONCE", pairs_at_once)
+            parts = mean_overlap(measure, member, include_self=include_self)
+            torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)
+        one = mean_overlap(measure, member[0, 0], include_self=include_self)
+        torch.testing.assert_close(one, whole[0, 0], rtol=1e-12, atol=0)
 
 
 def test_random_subsets_share_what_the_hypergeometric_law_says():

@@ -3,6 +3,7 @@
 from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -36,8 +37,7 @@ def affine_map(features: Tensor, logits: Tensor) -> LinearHead:
     features: [N, D] float, logits: [N, C] float.  Solved on the CPU wherever they are: gelsd, the
     driver for a rank-deficient design, exists there only, and devices agree to the last bit.
     """
-    x, y = features.cpu().double(), logits.cpu().double()
-    design = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
-    solution = torch.linalg.lstsq(design, y, driver="gelsd").solution
+    design = F.pad(features.cpu().double(), (0, 1), value=1.0)
+    solution = torch.linalg.lstsq(design, logits.cpu().double(), driver="gelsd").solution
     head = LinearHead(solution[:-1].T.float().contiguous(), solution[-1].float())
     return head.to(features.device)

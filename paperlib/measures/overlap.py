@@ -4,11 +4,14 @@ Subsets enter as membership matrices, `[..., C, D] bool` (see `filters.membershi
 dimensions are independent families of subsets, such as random draws.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+PAIRS_AT_ONCE = 2**22  # pairs of classes whose overlap is in memory together
 
 
 def shared_filters(member: Tensor) -> Tensor:
@@ -61,6 +64,19 @@ def mean_over_pairs(pairs: Tensor, *, include_self: bool) -> Tensor:
         return total / num_classes**2
     own = pairs.double().diagonal(dim1=-2, dim2=-1).sum(dim=-1)
     return (total - own) / (num_classes * (num_classes - 1))
+
+
+def mean_overlap(
+    measure: Callable[[Tensor], Tensor], member: Tensor, *, include_self: bool
+) -> Tensor:
+    """`mean_over_pairs` of a measure of this module, for many families in little memory.
+
+    member: [..., C, D] bool -> `[...] float64`.  Raises ValueError as `mean_over_pairs` does.
+    """
+    families = member.reshape(-1, *member.shape[-2:])
+    few = families.split(max(1, PAIRS_AT_ONCE // max(1, member.shape[-2]) ** 2))
+    means = [mean_over_pairs(measure(part), include_self=include_self) for part in few]
+    return torch.cat(means).view(member.shape[:-2])
 
 
 class ChancePosition(NamedTuple):
