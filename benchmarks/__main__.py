@@ -8,13 +8,10 @@ import torch
 
 from benchmarks import extraction, gpu, heads, ranking
 from benchmarks.measure import machine
+from benchmarks.pages import write_between
 
 FOLDER = Path(__file__).parent
-PAGE, START, END = (
-    FOLDER.parent / "docs" / "speed.md",
-    "<!-- benchmarks -->",
-    "<!-- /benchmarks -->",
-)
+PAGE = FOLDER.parent / "docs" / "speed.md"
 UNITS = {"peak_mb": "MB at peak", "images per second": "images/s"}
 
 
@@ -48,9 +45,7 @@ def publish() -> None:
     """Write the tables of all stored results into docs/speed.md, between its marks."""
     runs = sorted((FOLDER / "results").glob("*.json"))
     tables = [table(json.loads(path.read_text())) for path in runs]
-    before, _, rest = PAGE.read_text().partition(START)
-    after = rest.partition(END)[2]
-    PAGE.write_text("\n".join([before + START, *tables]) + END + after)
+    write_between(PAGE, "benchmarks", "\n".join(tables))
 
 
 def main() -> None:

@@ -389,8 +389,5 @@ EXCEPTIONS = {
     r"arXiv\W{1,2}\d{4}\.\d{5}": "address of a paper",
     r"10\.\d{4,}/\S+": "address of a paper (doi)",
     r"(Python|PyTorch|paperlib|torch|NumPy|pandas) \d+\.\d+(\.\d+)?": "a version",
-    r"00, 01, 02 and 04 took 1\.5, 3\.5, 10 and 8 minutes": "timed once, on synthetic features",
-    r"at most 10 and 6\.5 minutes, and 7\.1 and 6\.5 GB": "the same",
-    r"6 minutes and 8\.2 GB": "the same",
     r"the correlation falls as f grows, and at f = 0\.9": "a fraction that the notebook sets",
 }

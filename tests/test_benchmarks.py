@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from benchmarks import heads, ranking
+from benchmarks import heads, imagenet, ranking
 from benchmarks.__main__ import table
+from benchmarks.pages import write_between
+from paperlib.banks.bank import FeatureBank
 from paperlib.heads.accuracy import correct_by_k
 from paperlib.study.paths import ROOT
 from paperlib.subsets.counting import frequency_histogram
@@ -29,6 +32,36 @@ def test_stored_results_meet_their_aims_and_stand_in_the_docs():
             assert row["ratio"] >= (row["must"] or 0), row["benchmark"]
         assert table(result) in (ROOT / "docs" / "speed.md").read_text()
     assert (ROOT / "benchmarks" / "results" / "cpu.json").exists()
+
+
+def test_notebooks_at_the_size_of_imagenet_take_ten_minutes_and_8_gb_at_most():
+    result = json.loads(imagenet.RESULTS.read_text())
+    assert tuple(result["notebooks"]) == imagenet.NOTEBOOKS
+    for name, found in result["notebooks"].items():
+        assert found["seconds"] <= 600 and found["peak_gb"] <= 8, name
+    assert imagenet.table(result) in imagenet.PAGE.read_text()
+
+
+def test_a_synthetic_bank_is_one_of_the_imagenet_tier(tmp_path, monkeypatch):
+    monkeypatch.setattr(imagenet, "IMAGES", tmp_path)
+    monkeypatch.setattr(imagenet, "BANKS", tmp_path / "banks")
+    monkeypatch.setattr(imagenet, "WIDTHS", {"resnet18": 32})
+    monkeypatch.setattr(imagenet, "IMAGES_PER_CLASS", {"train": 2, "test": 1})
+    imagenet.make_folder()
+    imagenet.make_bank("resnet18")
+    bank = FeatureBank.load(tmp_path / "banks" / "resnet18.safetensors")
+    assert (len(bank.split("train")), len(bank.split("test"))) == (2000, 1000)
+    assert (bank.num_classes, bank.num_filters) == (1000, 32)
+    assert bank.correct().double().mean() > 10 / 1000  # ten times chance
+
+
+def test_a_table_is_put_between_its_marks_alone(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- mark -->\nold\n<!-- /mark -->\nafter\n")
+    write_between(page, "mark", "new\n")
+    assert page.read_text() == "before\n<!-- mark -->\nnew\n<!-- /mark -->\nafter\n"
+    with pytest.raises(ValueError, match="no marks <!-- other --> and <!-- /other -->"):
+        write_between(page, "other", "new\n")
 
 
 def test_both_ways_of_ranking_choose_equally_frequent_filters():

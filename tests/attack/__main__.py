@@ -8,12 +8,13 @@ from datetime import date
 from pathlib import Path
 
 from benchmarks.measure import machine
+from benchmarks.pages import write_between
 from paperlib.banks.atomic import write_text
 from tests.attack import kills, targets
 from tests.attack.kills import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
-PAGE, START, END = ROOT / "docs" / "reliability.md", "<!-- attacks -->", "<!-- /attacks -->"
+PAGE = ROOT / "docs" / "reliability.md"
 KINDS = ("mutations", "kills")
 
 
@@ -44,9 +45,7 @@ def keep(name: str, found: dict[str, int], seed: int) -> None:
 
 def publish() -> None:
     """Write the table of what is kept into the page, between its marks."""
-    rows = json.loads(RESULTS.read_text())
-    before, _, rest = PAGE.read_text().partition(START)
-    write_text(PAGE, f"{before}{START}\n{table(rows)}{END}{rest.partition(END)[2]}")
+    write_between(PAGE, "attacks", table(json.loads(RESULTS.read_text())))
 
 
 def main() -> None:
