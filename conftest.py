@@ -1,4 +1,4 @@
-"""Notebooks under test write their figures and claims to a folder of their own, not the clone's."""
+"""Notebooks under test stay whole, and write figures and claims to a folder of their own."""
 
 import os
 import shutil
@@ -9,6 +9,8 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") == "load":  # `-n 2` would part the cells of a notebook
+        config.option.dist = "loadfile"
     if "PAPERLIB_FIGURES" not in os.environ:  # xdist's workers inherit it
         folder = tempfile.TemporaryDirectory(prefix="paperlib-figures-")
         os.environ["PAPERLIB_FIGURES"] = folder.name
