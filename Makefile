@@ -63,6 +63,7 @@ test-oldest:  ## unit tests with the oldest versions that pyproject.toml admits,
 		--deselect tests/test_packaging.py
 
 flake: export PAPERLIB_FIGURES = $(CURDIR)/build/flake
+flake: export OMP_WAIT_POLICY = passive  # threads beyond the cores would wait for each other, awake
 flake: $(READY)  ## compare the notebooks with their stored outputs, TIMES over, by 1, 2, 4 threads
 	@set -e; for run in $$(seq $(TIMES)); do for threads in 1 2 4; do \
 		echo "run $$run of $(TIMES), $$threads threads"; \

@@ -1,6 +1,6 @@
 """How much the filter subsets of different classes overlap, and what chance alone would give.
 
-Subsets enter as membership matrices, `[..., C, D] bool` (see `filters.membership`); leading
+Subsets enter as membership matrices, `[..., C, D] bool` (see `order.membership`); leading
 dimensions are independent families of subsets, such as random draws.
 """
 
