@@ -65,6 +65,11 @@ def test_variance_is_not_lost_by_turning():
     assert turned[5:].max() < 1e-9
 
 
+def test_fewer_images_than_filters_fill_one_direction_less_than_images():
+    x = gaussian(40, 100).half().float()
+    assert components_for_variance(principal_components(x).variances, 1) == 39
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_two_nn_finds_the_dimension_of_a_cube(d):
     cube = torch.rand(3000, d, generator=torch.Generator().manual_seed(d), dtype=torch.float64)
