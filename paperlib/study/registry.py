@@ -63,7 +63,7 @@ CLAIMS = {
         contains(88.59, 1.0, "%"),
     ),
     "finetuning-restores": Claim(
-        "Fine-tuning by the decomposed softmax restores the accuracy",
+        "Refitting the decomposed head restores the accuracy (the paper fine-tunes the network)",
         "0.3 to 0.4 points lost (91.3 to 91.4 %)",
         "ResNet-20 on the CIFAR-10 test set, one epoch",
         "02_decomposed_head_keeps_accuracy",
@@ -217,7 +217,7 @@ CLAIMS = {
     "beyond-points-lost": Claim(
         "The recommended subsets and refit lose at most 0.7 points with 5 filters a class",
         BEYOND,
-        "our aim; the paper's own loss is under 'Fine-tuning by the decomposed softmax'",
+        "our aim; the paper's own loss is under 'Refitting the decomposed head'",
         "11_better_subsets",
         "points lost at k = 5 against the full head, mean of the runs",
         at_most(0.7, 0.7, "points"),
