@@ -10,12 +10,15 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank
 from paperlib.banks.files import BankError
+from paperlib.banks.head import LinearHead
 from paperlib.extraction.features import extract_features
+from paperlib.extraction.forward import evaluation_mode
 from paperlib.extraction.options import ExtractOptions
 from paperlib.extraction.resumable import save_features
 from paperlib.heads.decomposed import DecomposedHead
@@ -24,7 +27,7 @@ from paperlib.heads.searches import backward_selection
 from paperlib.measures.cards import FilterRow, class_cards
 from paperlib.measures.intervals import Interval, mean_interval
 from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.order import Subsets
+from paperlib.subsets.order import Subsets, subset_tensors
 from paperlib.subsets.ranking import empty_classes, subsets_with_dense_rows
 from paperlib.subsets.scores import random_subsets
 
@@ -116,18 +119,23 @@ def refit(bank: FeatureBank, subsets: Subsets, *, l2: float = 1e-3) -> Decompose
     return softmax_refit(*train.head, subsets, train.features, train.labels, l2=l2)
 
 
-def accuracy(head: nn.Module, bank: FeatureBank) -> Interval:
+def accuracy(head: nn.Module | LinearHead, bank: FeatureBank) -> Interval:
     """Percent of a bank's images that a head classifies correctly, with its 95 % interval.
 
     100 / N sum_n [argmax_c logits_nc = y_n]; the interval resamples images
 
     Of the test images where the bank has any, else of all.  `head` takes features `[N, D]` to
-    logits `[N, C]`: a DecomposedHead, an nn.Linear.
+    logits `[N, C]`: a DecomposedHead, an nn.Linear, a bank's own head.  Raises ValueError for a
+    head of other features or classes, and for logits that are not finite.
     """
     bank = _part(bank, "test") if _count(bank, "test") else bank
-    with torch.inference_mode():
-        correct = head(bank.features).argmax(dim=1) == bank.labels
-    return mean_interval(100 * correct.double())
+    logits = _logits(head, bank)
+    if logits.shape != bank.logits.shape:
+        found, needed = list(logits.shape), list(bank.logits.shape)
+        raise ValueError(f"the head gives logits {found}, the bank's classes need {needed}")
+    if not logits.isfinite().all():
+        raise ValueError("the head's logits hold NaN or infinity")
+    return mean_interval(100 * (logits.argmax(dim=1) == bank.labels).double())
 
 
 def random_control(
@@ -135,9 +143,10 @@ def random_control(
 ) -> Interval:
     """Accuracy in percent with k random filters a class, refitted on train: mean, lowest, highest.
 
-    What `refit` gains over this is due to the choice of filters.  Raises ValueError for a bad k,
-    BankError without train images.
+    What `refit` gains over this is due to the choice of filters.  Raises ValueError for a bad k
+    and for banks of different classes or filters, BankError without train images.
     """
+    _check_alike(train, test)
     found = []
     shape = train.num_classes, train.num_filters
     chosen = random_subsets(*shape, k, draws=draws, seed=seed, device=train.features.device)
@@ -147,18 +156,54 @@ def random_control(
 
 
 def cards(
-    bank: FeatureBank, subsets: Subsets, classes: Sequence[int] | None = None
+    bank: FeatureBank, subsets: Subsets, classes: Sequence[int | str] | None = None
 ) -> dict[str, list[FilterRow]]:
     """What is known of each class's filters: how often named, mean feature, weight, logit share.
 
-    By class name, a row for each filter of the subset; all classes if `classes` is None.
+    By class name, a row for each filter of the subset; all classes if `classes` is None, else
+    those with these names or numbers.  A name that several classes bear is followed by the number.
     *named_by* counts among as many of an image's largest features as the smallest subset has.
     Raises ValueError for classes that do not exist, BankError without train images.
     """
-    train, k = _train_images(bank), min(map(len, subsets))
+    train, subsets = _train_images(bank), subset_tensors(subsets)
+    k = min((len(filters) for filters in subsets if len(filters)), default=1)
+    names = _distinct(train.class_names)
+    if classes is not None:
+        classes = [names.index(c) if c in names else c for c in classes]
     statistics = class_statistics(train.features, train.labels, train.num_classes, [k])
     rows = class_cards(statistics, train.head.weight, subsets, k, classes)
-    return {train.class_names[c]: row for c, row in rows.items()}
+    return {names[c]: row for c, row in rows.items()}
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names of which no two are alike: ImageNet has two cranes, two maillots."""
+    return [f"{name} ({c})" if names.count(name) > 1 else name for c, name in enumerate(names)]
+
+
+def _logits(head: nn.Module | LinearHead, bank: FeatureBank) -> Tensor:
+    """A head's logits of all features of a bank, in the head's own precision, in eval mode."""
+    if isinstance(head, LinearHead):
+        return F.linear(bank.features, *head)
+    if not isinstance(head, nn.Module):
+        raise ValueError(f"a head must be a module or a LinearHead, not {type(head).__name__}")
+    reads = getattr(head, "in_features", bank.num_filters)
+    if reads != bank.num_filters:
+        raise ValueError(f"the head reads {reads} features, the bank has {bank.num_filters}")
+    first = next(head.parameters(), bank.features)
+    with evaluation_mode(head):
+        return head(bank.features.to(first.dtype))
+
+
+def _check_alike(one: FeatureBank, other: FeatureBank) -> None:
+    """Raise ValueError unless two banks are of the same filters and classes."""
+    shapes = [(bank.num_filters, bank.num_classes) for bank in (one, other)]
+    if shapes[0] != shapes[1]:
+        found = " and ".join(f"{d} filters, {c} classes" for d, c in shapes)
+        raise ValueError(f"the banks are of different networks: {found}")
+    numbers = [str(c) for c in range(one.num_classes)]  # of banks that were given no names
+    for mine, theirs in zip(one.class_names, other.class_names, strict=True):
+        if mine != theirs and numbers not in (one.class_names, other.class_names):
+            raise ValueError(f"the banks are of different classes: {mine!r} and {theirs!r}")
 
 
 def _count(bank: FeatureBank, split: str) -> int:

@@ -20,13 +20,15 @@ from paperlib.heads.searches import backward_selection, forward_selection
 from paperlib.measures.cards import class_cards
 from paperlib.measures.collapse import class_scatter
 from paperlib.measures.essentiality import replace_features
-from paperlib.measures.intervals import bootstrap_means, mean_interval
+from paperlib.measures.intervals import bootstrap_means, half_sample_draws, mean_interval
 from paperlib.measures.manifold import (
     components_for_variance,
+    decisions_by_dimension,
     principal_components,
     random_directions,
     two_nn,
 )
+from paperlib.measures.purity import top_image_shares
 from paperlib.measures.selectivity import psi, selectivity_index
 from paperlib.measures.trends import power_law_exponent, rank_correlation
 from paperlib.networks.cifar import CifarResNet
@@ -37,7 +39,7 @@ from paperlib.subsets.counting import class_statistics, frequency_histogram
 from paperlib.subsets.mass import features_for_mass, response_mass
 from paperlib.subsets.order import membership
 from paperlib.subsets.ranking import influential_filters, resampled_filters
-from paperlib.subsets.scores import contrast, random_subsets
+from paperlib.subsets.scores import contrast, mean_activation, random_subsets, weight_magnitude
 from paperlib.subsets.sweeps import size_grid
 from paperlib.training.recipe import Recipe
 
@@ -132,6 +134,16 @@ CASES = {
         "unknown split 'val'; choose from train, test",
     ),
     "bank: empty split": (lambda: bank().split("test"), "holds no test images"),
+    "bank: saved without a head that fits": (
+        lambda: bank(stored_head=(-W, B)).save("never.safetensors"),
+        "the affine head picks the class of the logits for",
+    ),
+    "bank: saved with too few images for a head": (
+        lambda: bank(features=X[:3], logits=X[:3] @ W.T, labels=Y[:3], stored_head=None).save(
+            "never.safetensors"
+        ),
+        "3 images cannot determine a head over 6 filters; store head",
+    ),
     "bank: too few images for a head": (
         lambda: bank(features=X[:3], logits=X[:3] @ W.T, labels=Y[:3], stored_head=None).head,
         "3 images cannot determine a head over 6 filters; store head",
@@ -237,6 +249,26 @@ CASES = {
         lambda: statistics() + class_statistics(X, Y, C, 2),
         "different shapes or ks cannot be added",
     ),
+    "count: a list in the list of k": (
+        lambda: class_statistics(X, Y, C, [[1, 2]]),
+        r"whole number from 1 to 6, not \[1, 2\]",
+    ),
+    "count: numbers and text as k": (
+        lambda: class_statistics(X, Y, C, [1, "2"]),
+        "whole number from 1 to 6, not '2'",
+    ),
+    "count: classes of 3.0": (
+        lambda: class_statistics(X, Y, 3.0, 1),
+        r"the number of classes must be a whole number of at least 1, not 3\.0",
+    ),
+    "count: classes of -1": (
+        lambda: class_statistics(X, Y, -1, 1),
+        "number of classes must be .* not -1",
+    ),
+    "count: classes of text": (
+        lambda: class_statistics(X, Y, "3", 1),
+        "number of classes must be .* not '3'",
+    ),
     "count: k is text": (
         lambda: frequency_histogram(X, Y, C, "five"),
         "whole number from 1 to 6, not 'five'",
@@ -279,6 +311,18 @@ CASES = {
         lambda: random_subsets(C, D, 2, draws=0),
         "draws must be a whole number of at least 1, not 0",
     ),
+    "rank: NaN weight": (
+        lambda: weight_magnitude(with_value(W, NAN), 2),
+        "scores of the filters hold NaN",
+    ),
+    "rank: NaN mean": (
+        lambda: mean_activation(with_value(X[:C], NAN), 2),
+        "scores of the filters hold NaN",
+    ),
+    "rank: resample without draws": (
+        lambda: resampled_filters(X, Y, C, 2, draws=0),
+        "draws must be a whole number of at least 1, not 0",
+    ),
     "rank: resample with seed 1.5": (
         lambda: resampled_filters(X, Y, C, 2, seed=1.5),
         r"seed must be a whole number of at least 0, not 1\.5",
@@ -309,6 +353,12 @@ CASES = {
     "subsets: listed twice": (
         lambda: membership([torch.tensor([1, 1])], D),
         "class 0: .* listed twice",
+    ),
+    "subsets: none": (lambda: membership(None, D), "subsets must be a list.* not NoneType"),
+    "subsets: text": (lambda: membership("abc", D), "subsets must be a list.* not str"),
+    "subsets: text for a class": (
+        lambda: membership(["abc"], D),
+        "class 0: filters must be whole numbers, not 'abc'",
     ),
     "head: too few subsets": (
         lambda: DecomposedHead(W, B, SUBSETS[:2]),
@@ -342,6 +392,10 @@ CASES = {
         lambda: correct_by_k(X, Y + 1, W, B, {2: SUBSETS}),
         r"labels must lie in 0\.\.2",
     ),
+    "accuracy: another width": (
+        lambda: correct_by_k(X[:, :4], Y, W, B, {2: SUBSETS}),
+        "the head reads 6 features, got 4",
+    ),
     "mean fill: NaN": (lambda: mean_fill(W, B, SUBSETS, with_value(X, NAN)), "features hold NaN"),
     "mean fill: another width": (lambda: mean_fill(W, B, SUBSETS, X[:, :2]), r"must be \[N, 6\]"),
     "mean fill: no images": (lambda: mean_fill(W, B, SUBSETS, X[:0]), "N above 0"),
@@ -356,11 +410,19 @@ CASES = {
     ),
     "softmax: negative l2": (
         lambda: softmax_refit(W, B, SUBSETS, X, Y, l2=-1.0),
-        "l2 must not be negative, got -1",
+        "l2 must be a number that is not negative, got -1",
     ),
     "softmax: NaN l2": (
         lambda: softmax_refit(W, B, SUBSETS, X, Y, l2=NAN),
-        "l2 must not be negative",
+        "l2 must be a number that is not negative, got nan",
+    ),
+    "softmax: l2 of None": (
+        lambda: softmax_refit(W, B, SUBSETS, X, Y, l2=None),
+        "l2 must be a number .* got None",
+    ),
+    "softmax: l2 is text": (
+        lambda: softmax_refit(W, B, SUBSETS, X, Y, l2="x"),
+        "l2 must be a number .* got 'x'",
     ),
     "softmax: float labels": (
         lambda: softmax_refit(W, B, SUBSETS, X, Y.float()),
@@ -372,6 +434,18 @@ CASES = {
     "cards: unknown class": (
         lambda: class_cards(statistics(), W, SUBSETS, 2, [5]),
         r"classes must lie in 0\.\.2, not \[5\]",
+    ),
+    "cards: a class of text": (
+        lambda: class_cards(statistics(), W, SUBSETS, 2, ["cat"]),
+        r"classes must lie in 0\.\.2, not \['cat'\]",
+    ),
+    "cards: too few subsets": (
+        lambda: class_cards(statistics(), W, SUBSETS[:2], 2),
+        "2 subsets for a head of 3 classes",
+    ),
+    "cards: index out of range": (
+        lambda: class_cards(statistics(), W, [torch.tensor([9])] * C, 2),
+        r"class 0: filters must lie in 0\.\.5",
     ),
     # Measures
     "scatter: float labels": (lambda: class_scatter(X, Y.float(), C), "labels int64"),
@@ -391,6 +465,23 @@ CASES = {
         lambda: mean_interval(X[:, 0], draws=0),
         "draws must be a whole number of at least 1, not 0",
     ),
+    "bootstrap: no values": (lambda: mean_interval([]), "there are no values to resample"),
+    "halves: no draws": (
+        lambda: half_sample_draws(len, 8, draws=0),
+        "draws must be a whole number of at least 1, not 0",
+    ),
+    "purity: no images": (
+        lambda: top_image_shares(X, Y, C, top=0),
+        "top must be a whole number of at least 1, not 0",
+    ),
+    "decisions: ranks beyond the directions": (
+        lambda: decisions_by_dimension(X, W, B, torch.eye(D).double(), X[0], ranks=[0, 9]),
+        r"ranks must rise, from 0 to 6 at most: \[0, 9\]",
+    ),
+    "decisions: ranks that fall": (
+        lambda: decisions_by_dimension(X, W, B, torch.eye(D).double(), X[0], ranks=[2, 1]),
+        r"ranks must rise, .*\[2, 1\]",
+    ),
     "directions: seed": (
         lambda: random_directions(D, seed=-1),
         "seed must be a whole number of at least 0, not -1",
@@ -402,11 +493,19 @@ CASES = {
     ),
     "TwoNN: few images": (lambda: two_nn(X), "at least 20 images are needed, got 12"),
     "TwoNN: infinity": (lambda: two_nn(with_value(torch.rand(30, 2), INF)), "must be finite"),
+    "TwoNN: a grid": (
+        lambda: two_nn(torch.cartesian_prod(torch.arange(6.0), torch.arange(6.0))),
+        "no dimension: every image has two nearest",
+    ),
     "Psi: fraction 0": (lambda: psi(X, 0.0), "fraction"),
     "selectivity: one class": (lambda: selectivity_index(X[:1].double()), "at least 2 classes"),
     "selectivity: negative": (lambda: selectivity_index(X.double() - 1), "non-negative"),
     "trend: two values": (lambda: rank_correlation([1, 2], [1, 2]), r"must be \[n\], n at least 3"),
     "trend: unequal lengths": (lambda: rank_correlation([1, 2, 3], [1, 2]), r"got \(3,\), \(2,\)"),
+    "trend: NaN": (
+        lambda: rank_correlation([1, NAN, 3, 4], [1, 2, 3, 4]),
+        "values to rank hold NaN",
+    ),
     "exponent: zero": (lambda: power_law_exponent([1, 2, 3], [0, 1, 2]), "all positive"),
     # Networks, images, extraction
     "network: unknown": (
@@ -503,10 +602,53 @@ CASES = {
         lambda: pl.decompose(bank(), SUBSETS[:1]),
         "1 subsets for",
     ),
-    "front door: refit": (lambda: pl.refit(bank(), SUBSETS, l2=-1), "l2 must not be negative"),
+    "front door: refit": (
+        lambda: pl.refit(bank(), SUBSETS, l2=-1),
+        "l2 must be a number that is not negative",
+    ),
     "front door: random control": (
         lambda: pl.random_control(bank(), bank(), k=7),
         "from 1 to 6, not 7",
+    ),
+    "front door: banks of other classes": (
+        lambda: pl.random_control(bank(class_names=["a", "b", "c"]), bank(class_names=list("cab"))),
+        "banks are of different classes: 'a' and 'c'",
+    ),
+    "front door: banks of other networks": (
+        lambda: pl.random_control(bank(), bank(features=X[:, :4], stored_head=(W[:, :4], B))),
+        "different networks: 6 filters, 3 classes and 4 filters, 3 classes",
+    ),
+    "front door: k is a list": (
+        lambda: pl.influential(bank(), [1, 2]),
+        r"whole number from 1 to 6, not \[1, 2\]",
+    ),
+    "front door: a head of more classes": (
+        lambda: pl.accuracy(nn.Linear(D, 10), bank()),
+        r"gives logits \[12, 10\], the bank's classes need \[12, 3\]",
+    ),
+    "front door: a head of other features": (
+        lambda: pl.accuracy(nn.Linear(4, C), bank()),
+        "the head reads 4 features, the bank has 6",
+    ),
+    "front door: a decomposed head of other features": (
+        lambda: pl.accuracy(DecomposedHead(W[:, :4], B, SUBSETS), bank()),
+        "the head reads 4 features, got 6",
+    ),
+    "front door: a head of NaN": (
+        lambda: pl.accuracy(LinearHead(with_value(W, NAN), B), bank()),
+        "head's logits hold NaN",
+    ),
+    "front door: no head": (
+        lambda: pl.accuracy(None, bank()),
+        "a module or a LinearHead, not NoneType",
+    ),
+    "front door: refit without subsets": (
+        lambda: pl.refit(bank(), None),
+        "subsets must be a list.* not NoneType",
+    ),
+    "front door: card of an unknown name": (
+        lambda: pl.cards(bank(class_names=["a", "b", "c"]), SUBSETS, ["cat"]),
+        r"classes must lie in 0\.\.2, not \['cat'\]",
     ),
     "front door: cards": (lambda: pl.cards(bank(), SUBSETS, classes=[9]), r"not \[9\]"),
     "front door: unknown name": (lambda: pl.influental, "no attribute 'influental'"),

@@ -46,6 +46,20 @@ def test_state_dict_round_trip_and_training_keep_the_subsets():
     assert not torch.equal(head.weight, other.weight)
 
 
+def test_a_state_dict_brings_its_own_sizes():
+    weight, bias = torch.rand(3, 8), torch.rand(3)
+    given, other = (
+        DecomposedHead(weight, bias, [torch.tensor(filters) for filters in chosen])
+        for chosen in ([[0, 1, 2], [3], [4, 5]], [[0], [1, 2, 3], [6, 7]])
+    )
+    other.load_state_dict(given.state_dict())
+    assert torch.equal(other.weight, given.weight)
+    state = given.state_dict()
+    for wrong in ({"columns": state["columns"] + 8}, {"starts": state["starts"].flip(0)}):
+        with pytest.raises(ValueError, match="the state dict holds no rows of 8 filters"):
+            other.load_state_dict(state | wrong)
+
+
 def test_bad_subsets_are_named():
     with pytest.raises(ValueError, match="1 subsets for a head of 2 classes"):
         DecomposedHead(WEIGHT, BIAS, SUBSETS[:1])
@@ -92,6 +106,13 @@ def test_least_squares_equals_a_direct_solve():
         assert torch.allclose(head.bias[c], expected[-1], atol=1e-4)
 
 
+def test_least_squares_does_not_mind_where_features_lie():
+    x, weight, bias = random_problem()
+    plain = least_squares_refit(weight, bias, SPREAD, x)
+    moved = least_squares_refit(weight.double(), bias.double(), SPREAD, x.double() + 1e6)
+    assert torch.allclose(moved.weight.float(), plain.weight, atol=1e-5)
+
+
 def test_least_squares_survives_a_dead_filter():
     x, weight, bias = random_problem()
     x[:, 3] = 0.0
@@ -114,6 +135,16 @@ def test_softmax_refit_reaches_the_optimum():
     loss.backward()
     assert head.values.grad.abs().max() < 1e-5 and head.bias.grad.abs().max() < 1e-5
     assert loss < nn.functional.cross_entropy(DecomposedHead(weight, bias, subsets)(x), labels)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_softmax_refit_does_not_mind_the_size_of_features(scale):
+    x, weight, bias = random_problem()
+    labels = (x @ weight.T + torch.rand(4)).argmax(dim=1)
+    subsets = [torch.tensor([0, 3, 5])] * 4
+    plain = softmax_refit(weight, bias, subsets, x, labels)
+    scaled = softmax_refit(weight / scale, bias, subsets, x * scale, labels, l2=1e-3 * scale**2)
+    assert torch.allclose(scaled.weight * scale, plain.weight, rtol=1e-2, atol=1e-2)
 
 
 def test_softmax_refit_in_blocks_finds_the_same_head(monkeypatch):
@@ -308,5 +339,5 @@ def test_an_unfinished_refit_says_so():
     labels = torch.arange(300) % 4
     with pytest.warns(UserWarning, match="has not converged in 1 iterations"):
         softmax_refit(weight, bias, SPREAD, x, labels, max_iterations=1)
-    with pytest.raises(ValueError, match="l2 must not be negative, got -1"):
+    with pytest.raises(ValueError, match="l2 must be a number that is not negative, got -1"):
         softmax_refit(weight, bias, SPREAD, x, labels, l2=-1)

@@ -1,5 +1,6 @@
 """The README's ten lines, as printed there, on a network with random weights and every form."""
 
+import copy
 import re
 import sys
 
@@ -192,6 +193,38 @@ def test_the_rest_of_the_front_door(folder, model, tmp_path):
     assert pl.accuracy(pl.refit(bank, subsets), bank).value >= control.low
     with pytest.raises(BankError, match="this bank holds none"):
         pl.influential(bank.split("test"))
+
+
+def small_bank(**changes):
+    """Two classes by two features, told apart by the first."""
+    features = torch.eye(2).repeat(8, 1)
+    given = {"stored_head": (torch.eye(2), torch.zeros(2)), "class_names": ["a", "b"]}
+    return pl.FeatureBank(features, features, torch.arange(16) % 2, **given | changes)
+
+
+def test_accuracy_takes_heads_as_they_come():
+    bank = small_bank()
+    assert pl.accuracy(bank.head, bank) == (100, 100, 100)
+    dense = nn.Linear(2, 2, bias=False)
+    dense.weight.data = torch.eye(2)
+    for dtype in (torch.float64, torch.bfloat16):
+        assert pl.accuracy(copy.deepcopy(dense).to(dtype), bank).value == 100
+    trains = nn.Sequential(nn.Dropout(0.9), dense)
+    assert pl.accuracy(trains, bank).value == 100
+    assert trains.training and trains[0].training
+
+
+def test_cards_go_by_name():
+    bank, subsets = small_bank(class_names=["crane", "crane"]), [[0], [1]]
+    assert list(pl.cards(bank, subsets)) == ["crane (0)", "crane (1)"]
+    assert list(pl.cards(bank, subsets, ["crane (1)"])) == ["crane (1)"]
+    (rows,) = pl.cards(small_bank(), [[0], []], ["a"]).values()
+    assert [(row.filter, row.named_by) for row in rows] == [(0, 1.0)]
+
+
+def test_a_control_needs_no_names():
+    named, unnamed = small_bank(), small_bank(class_names=[])
+    assert pl.random_control(named, unnamed, k=2, draws=1).value == 100
 
 
 def test_a_model_without_a_linear_layer_is_named():

@@ -259,8 +259,12 @@ class FeatureBank:
         return named
 
     def save(self, path: str | Path) -> Path:
-        """Write the bank as one safetensors file; the file appears whole or not at all."""
+        """Write the bank as one safetensors file; the file appears whole or not at all.
+
+        Raises BankError for what `load` would refuse: no head, or one that the logits are not of.
+        """
         path = Path(path)
+        self.head_fit()
         columns = {name: Column.of(tensor) for name, tensor in self._tensors().items()}
         write_bank(path, columns, self.class_names, self.metadata)
         return path

@@ -37,6 +37,8 @@ def correct_by_k(
     """
     check_head(weight, bias)
     check_features(features, labels, len(weight))
+    if features.shape[1] != weight.shape[1]:
+        raise ValueError(f"the head reads {weight.shape[1]} features, got {features.shape[1]}")
     heads = [DecomposedHead(weight, bias, chosen) for chosen in subsets.values()]
     correct = torch.empty(len(heads), len(labels), dtype=torch.bool, device=features.device)
     sparse = torch.tensor([h.reads_only_kept(features) for h in heads], dtype=torch.bool)
@@ -47,7 +49,7 @@ def correct_by_k(
     for k in (~sparse).nonzero().flatten().tolist():
         dense, parts = heads[k].weight, (features.split(rows), labels.split(rows))
         for x, y, hits in zip(*parts, correct[k].split(rows), strict=True):
-            torch.eq(F.linear(x, dense, bias).argmax(dim=1), y, out=hits)
+            torch.eq(F.linear(x.to(dense), dense, bias).argmax(dim=1), y, out=hits)
     return correct
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib.subsets.order import Subsets, membership
+from paperlib.subsets.order import Subsets, membership, subset_tensors
 
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
@@ -43,8 +43,7 @@ class DecomposedHead(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
         super().__init__()
         check_head(weight, bias)
-        if len(subsets) != len(weight):
-            raise ValueError(f"{len(subsets)} subsets for a head of {len(weight)} classes")
+        subsets = subset_tensors(subsets, len(weight))
         member = membership(subsets, weight.shape[1]).to(weight.device)
         self.num_classes, self.num_filters = weight.shape
         classes, columns = member.nonzero(as_tuple=True)
@@ -57,6 +56,7 @@ class DecomposedHead(nn.Module):
         self._cached: tuple[tuple, Tensor] | None = None  # the dense matrix and what it is of
         self._views: tuple[tuple, list] | None = None  # where the sparse rows lie, and NumPy's view
         self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
+        self.register_load_state_dict_post_hook(_read_rows)
 
     @property
     def kept(self) -> tuple[Tensor, Tensor]:
@@ -121,6 +121,17 @@ class DecomposedHead(nn.Module):
     def extra_repr(self) -> str:
         kept = len(self.values) / self.num_classes
         return f"filters={self.num_filters}, classes={self.num_classes}, mean kept={kept:g}"
+
+
+def _read_rows(head: DecomposedHead, _: object) -> None:
+    """After `load_state_dict`: the class of each kept weight, from rows that must be a head's."""
+    starts, columns = head.starts.long(), head.columns
+    sizes = starts.diff()
+    whole = starts[0] == 0 and starts[-1] == len(head.values) and (sizes >= 0).all()
+    if not whole or (len(columns) and not 0 <= columns.min() <= columns.max() < head.num_filters):
+        raise ValueError(f"the state dict holds no rows of {head.num_filters} filters")
+    classes = torch.arange(head.num_classes, device=sizes.device)
+    head.classes = classes.repeat_interleave(sizes).int()
 
 
 def sparse_product(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """Three ways to mend a decomposed head from features alone: mean fill, least squares, softmax."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 import numpy as np
 import torch
@@ -11,14 +13,21 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from paperlib.heads.decomposed import DecomposedHead, check_head
-from paperlib.subsets.order import Subsets, check_features, membership, row_chunks
-from paperlib.subsets.sums import column_means
+from paperlib.subsets.order import (
+    Subsets,
+    check_features,
+    membership,
+    row_chunks,
+    subset_tensors,
+)
+from paperlib.subsets.sums import column_deviations, column_means
 
 SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
 ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
 SOLVED_AT_ONCE = 2**22  # entries of the linear systems that are solved together
 HISTORY = 30  # gradients that L-BFGS remembers
 FLAT = 1e-4  # largest slope of the loss at which a fit counts as converged
+ORDINARY = 2.0**7  # features spread more, or less than its inverse, are brought to unit size first
 
 
 def _check_fit(weight: Tensor, bias: Tensor, features: Tensor) -> None:
@@ -52,15 +61,18 @@ def least_squares_refit(
 
     min over (w, b) of sum_n (b + sum_{j in I_c} w_j x_nj - logit_nc)^2
 
-    features: [N, D] float, the train split.  With z = [x, 1] and G = z^T z, class c solves
-    G[I, I] v = G[I, :] [W_c, b_c], so the cost in memory is D^2 whatever N; classes with subsets
-    of one size are solved together.  Raises ValueError as `mean_fill` does.
+    features: [N, D] float, the train split.  With z = [x - mean, 1] and G = z^T z, class c solves
+    G[I, I] v = G[I, :] [W_c, b_c + W_c mean], so the cost in memory is D^2 whatever N; classes
+    with subsets of one size are solved together.  Raises ValueError as `mean_fill` does.
     """
     _check_fit(weight, bias, features)
     membership(subsets, weight.shape[1])  # checks them
-    padded = (F.pad(x.double(), (0, 1), value=1.0) for (x,) in row_chunks(features))  # [n, D + 1]
+    subsets, mean = subset_tensors(subsets), column_means(features)
+    chunks = row_chunks(features)
+    padded = (F.pad(x.double() - mean, (0, 1), value=1.0) for (x,) in chunks)  # [n, D + 1]
     gram = sum(z.T @ z for z in padded)
-    dense = torch.cat([weight, bias[:, None]], dim=1).double()  # [C, D + 1]
+    centred = bias.double() + weight.double() @ mean
+    dense = torch.cat([weight.double(), centred[:, None]], dim=1)  # [C, D + 1]
     aims = dense @ gram  # [C, D + 1]
     intercept = torch.tensor([weight.shape[1]], device=weight.device)
     refitted = dense.clone()
@@ -70,8 +82,9 @@ def least_squares_refit(
         # pinv, because a filter that is dead on the train images makes the system singular
         inverse = torch.linalg.pinv(gram[kept[:, :, None], kept[:, None, :]], hermitian=True)
         refitted[rows, kept] = (inverse @ aims[rows, kept][:, :, None])[:, :, 0]
-    refitted = refitted.to(weight.dtype)
-    return DecomposedHead(refitted[:, :-1], refitted[:, -1], subsets)
+    values = refitted[:, :-1] * membership(subsets, weight.shape[1]).to(weight.device)
+    intercepts = refitted[:, -1] - values @ mean
+    return DecomposedHead(values.to(weight.dtype), intercepts.to(bias.dtype), subsets)
 
 
 def _alike(subsets: Subsets) -> Iterator[list[int]]:
@@ -92,6 +105,16 @@ def _threads_for(size: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _unit(features: Tensor) -> float:
+    """The power of two to fit features in: 1 unless they are far from unit size.
+
+    Slopes are measured against it.  Of a feature in the hundred-thousandths every slope is small.
+    """
+    spread = column_deviations(features).max().item()
+    ordinary = spread == 0 or 1 / ORDINARY < spread < ORDINARY
+    return 1.0 if ordinary else 2.0 ** round(math.log2(spread))
 
 
 def _set(head: DecomposedHead, flat: np.ndarray) -> None:
@@ -149,23 +172,26 @@ def fit_by_softmax(
     """The head of `softmax_refit`, wherever its iterations end, and the largest slope left."""
     _check_fit(weight, bias, features)
     check_features(features, labels, len(weight))
-    if not l2 >= 0:
-        raise ValueError(f"l2 must not be negative, got {l2}")
+    if not isinstance(l2, Real) or not l2 >= 0:
+        raise ValueError(f"l2 must be a number that is not negative, got {l2!r}")
     head = DecomposedHead(weight.double(), bias.double(), subsets)
     exact = torch.float64 if features.numel() < SMALL_PROBLEM else torch.float32
-    mean = column_means(features)
+    mean, unit = column_means(features), _unit(features)
     used = head.columns.unique()  # the filters that some class reads
     # Centred, it takes half as many iterations; as [filter, image], softmax is twice as fast
     rows = zip(features.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True)
-    blocks = [((x[:, used].to(exact) - mean[used].to(exact)).T.contiguous(), y) for x, y in rows]
+    centre = mean[used].to(exact)
+    blocks = [((x[:, used].to(exact) - centre).div_(unit).T.contiguous(), y) for x, y in rows]
     head.requires_grad_(False).bias += head.weight @ mean
+    head.values *= unit
+    penalty = l2 / unit**2
     kept = head.kept
     fitted = torch.bincount(labels, minlength=len(bias)) > 0  # classes with images
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         _set(head, flat)
         w, b = head.weight[:, used].to(exact), head.bias.to(exact)[:, None]
-        loss = l2 / 2 * head.values.square().sum()
+        loss = penalty / 2 * head.values.square().sum()
         by_weight, by_bias = torch.zeros_like(head.weight), torch.zeros_like(head.bias)
         for x, y in blocks:
             log_p = torch.addmm(b, w, x).log_softmax(dim=0)  # [C, n]
@@ -173,7 +199,7 @@ def fit_by_softmax(
             error = log_p.exp_().scatter_add_(0, y[None], -x.new_ones(1, len(y)))  # p - [y = c]
             by_weight[:, used] += error @ x.T
             by_bias += error.sum(dim=1)
-        by_values = (by_weight[kept] / len(labels) + l2 * head.values) * fitted[kept[0]]
+        by_values = (by_weight[kept] / len(labels) + penalty * head.values) * fitted[kept[0]]
         gradient = torch.cat([by_values, by_bias / len(labels) * fitted])
         return loss.item(), gradient.cpu().numpy()
 
@@ -182,5 +208,6 @@ def fit_by_softmax(
     with _threads_for(features.numel()):
         found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     _set(head, found.x)
+    head.values /= unit
     head.bias -= head.weight @ mean
     return head.to(weight.dtype), float(np.abs(found.jac).max())

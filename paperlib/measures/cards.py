@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import starmap
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from paperlib.subsets.counting import ClassStatistics
-from paperlib.subsets.order import Subsets, largest_filters
+from paperlib.subsets.order import Subsets, largest_filters, membership, subset_tensors
 
 
 class FilterRow(NamedTuple):
@@ -60,18 +61,17 @@ def class_cards(
     """The filters of some classes (all if None) in the order of their subsets, a row each.
 
     weight: [C, D] float; statistics that counted k.  Raises ValueError for a class that does not
-    exist, or a k that was not counted.
+    exist, subsets that do not fit, or a k that was not counted.
     """
-    num_classes = len(subsets)
+    num_classes, num_filters = weight.shape
+    subsets = [filters.cpu() for filters in subset_tensors(subsets, num_classes)]
+    served = membership(subsets, num_filters).sum(dim=0)
     classes = range(num_classes) if classes is None else classes
-    if unknown := [c for c in classes if not 0 <= c < num_classes]:
+    if unknown := [c for c in classes if not isinstance(c, Integral) or not 0 <= c < num_classes]:
         raise ValueError(f"classes must lie in 0..{num_classes - 1}, not {unknown}")
     means, weight = statistics.means.cpu(), weight.detach().double().cpu()
     named_by = statistics.counts(k).cpu() / statistics.images.cpu().clamp(min=1)[:, None]
     shares = logit_shares(weight, means)
-    everything = torch.cat(list(subsets)).cpu()
-    served = torch.bincount(everything, minlength=weight.shape[1])
-    subsets = everything.split([len(filters) for filters in subsets])
     cards = {}
     for c in classes:
         j = subsets[c]

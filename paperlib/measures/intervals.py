@@ -22,8 +22,9 @@ class Interval(NamedTuple):
 
 
 def _numbers(values) -> np.ndarray:
-    """Numbers as float64; a tensor may lie on a GPU."""
-    return np.asarray(values.cpu() if hasattr(values, "cpu") else values, dtype=np.float64)
+    """Numbers as float64; a tensor may lie on a GPU, learn, or be of a type unknown to NumPy."""
+    held = values.detach().cpu().double() if hasattr(values, "detach") else values
+    return np.asarray(held, dtype=np.float64)
 
 
 def _times_drawn(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -44,15 +45,18 @@ def bootstrap_means(values, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
 
     values: [..., N] numbers -> `[draws, ...] float64`.  All rows see the same resamples, so that
     differences between rows are paired (Efron & Tibshirani 1993, chapter 6).  Raises ValueError
-    for fewer than one draw or a negative seed.
+    for no values, fewer than one draw or a negative seed.
     """
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
     table = _numbers(values)
     n = table.shape[-1]
+    if not n:
+        raise ValueError("there are no values to resample")
     resamples = _kept_times_drawn if draws * n <= KEPT else _times_drawn
+    # Divided last, so that a mean of equal values is that value
     means = [
-        np.tensordot(times / n, table, axes=([1], [-1])) for times in resamples(n, draws, seed)
+        np.tensordot(times, table, axes=([1], [-1])) / n for times in resamples(n, draws, seed)
     ]
     return np.concatenate(means)
 
@@ -67,7 +71,8 @@ def interval(value: float, draws: np.ndarray, level: float = 0.95) -> Interval:
 def mean_interval(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Mean over images with its bootstrap 95 % interval; values: [N] numbers."""
     numbers = _numbers(values)
-    return interval(numbers.mean(), bootstrap_means(numbers, draws=draws, seed=seed))
+    resampled = bootstrap_means(numbers, draws=draws, seed=seed)
+    return interval(numbers.mean(), resampled)
 
 
 def draws_over_runs(draws, *, seed: int = 0) -> np.ndarray:
@@ -86,7 +91,7 @@ def draws_over_runs(draws, *, seed: int = 0) -> np.ndarray:
 
 def mean_over_runs(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Mean over runs and images, whose interval resamples both; values: [R, N] numbers."""
-    table = np.asarray(values, dtype=np.float64)
+    table = _numbers(values)
     resampled = bootstrap_means(table, draws=draws, seed=seed)
     return interval(table.mean(), draws_over_runs(resampled, seed=seed))
 
@@ -115,7 +120,9 @@ def resampled_within(groups, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
     """Rows drawn with replacement within their groups: `[draws, n] int64` indices.
 
     groups: [n] labels.  Each group keeps its size; a group of one is drawn every time.
+    Raises ValueError for fewer than one draw or a negative seed.
     """
+    check_whole("draws", draws, 1)
     groups, rng = np.asarray(groups), numpy_generator(seed)
     rows = np.empty((draws, len(groups)), dtype=np.int64)
     for group in np.unique(groups):
@@ -143,6 +150,7 @@ def half_sample_draws(
     """
     if n < 4:
         raise ValueError(f"halves need at least 4 images, got {n}")
+    check_whole("draws", draws, 1)
     rng = numpy_generator(seed)
     halves = np.array([estimate(np.sort(rng.permutation(n)[: n // 2])) for _ in range(draws)])
     return np.asarray(estimate(np.arange(n))) + halves - halves.mean(axis=0)

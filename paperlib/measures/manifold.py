@@ -65,6 +65,7 @@ def participation_ratio(variances: Tensor) -> float:
 
     variances: [D] float, not negative.
     """
+    variances = variances.double()
     total = variances.sum()
     return (total**2 / variances.square().sum()).item() if total > 0 else 0.0
 
@@ -105,7 +106,8 @@ def two_nn(features: Tensor) -> TwoNN:
 
     features: [N, D] float32; copies are dropped first.  It measures the scale of the distance
     between neighbours: compare equal numbers of images only.  Raises ValueError for fewer than 20
-    distinct images.  Source: Facco et al. 2017, doi 10.1038/s41598-017-11873-y.
+    distinct images, or where all ratios are 1, as on a grid.
+    Source: Facco et al. 2017, doi 10.1038/s41598-017-11873-y.
     """
     _check_matrix(features, 1)
     distinct = torch.unique(features, dim=0)
@@ -115,6 +117,8 @@ def two_nn(features: Tensor) -> TwoNN:
     ratios = (second / nearest).sort().values[: int(n * (1 - DISCARDED))]
     share_below = torch.arange(1, len(ratios) + 1, device=ratios.device) / n  # F, as observed
     x, y = ratios.log(), -(1 - share_below.double()).log()
+    if not x.any():
+        raise ValueError("no dimension: every image has two nearest neighbours at one distance")
     return TwoNN(((x @ y) / (x @ x)).item(), len(features) - n)
 
 
@@ -158,7 +162,7 @@ def alignment(a: Tensor, b: Tensor) -> float:
 def between_class_share(features: Tensor, labels: Tensor, num_classes: int) -> float:
     """Share of the features' variance that lies between the class means.
 
-    sum_n |m_{y_n} - m|^2 / sum_n |x_n - m|^2, with m_c the mean of class c
+    sum_n |m_{y_n} - m|^2 / sum_n |x_n - m|^2, with m_c the mean of class c; 0 where nothing varies
 
     features: [N, D] float32, labels: [N] int64.  Class means span at most C - 1 directions.
     Raises ValueError on bad shapes, NaN and labels out of range.
@@ -167,7 +171,8 @@ def between_class_share(features: Tensor, labels: Tensor, num_classes: int) -> f
     between = class_means(features, labels, num_classes) - mean  # [C, D]
     total = sum((x - mean).square().sum() for (x,) in row_chunks(features))
     images = torch.bincount(labels, minlength=num_classes)
-    return ((images.double() @ between.square().sum(dim=1)) / total).item()
+    spread = images.double() @ between.square().sum(dim=1)
+    return (spread / total).item() if total > 0 else 0.0
 
 
 def decisions_by_dimension(
@@ -191,6 +196,8 @@ def decisions_by_dimension(
     if directions.shape[0] != features.shape[1] or centre.shape != features.shape[1:]:
         shapes = f"{list(directions.shape)} and {list(centre.shape)}"
         raise ValueError(f"directions must be [D, R] and centre [D], got {shapes}")
+    if list(ranks) != sorted({*ranks} & {*range(directions.shape[1] + 1)}):
+        raise ValueError(f"ranks must rise, from 0 to {directions.shape[1]} at most: {list(ranks)}")
     w, middle = weight.double(), centre.double()
     effect = w @ directions  # [C, R]
     constant = bias.double() + w @ middle

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paperlib.measures.cards import exciting_images
+from paperlib.subsets.generators import check_whole
 from paperlib.subsets.order import check_features
 
 
@@ -14,9 +15,10 @@ def top_image_shares(features: Tensor, labels: Tensor, num_classes: int, top: in
     p_cj = #{n among the `top` largest x_nj : y_n = c} / top
 
     features: [N, D] float, labels: [N] int64; ties go to the first image, all images if there are
-    fewer than `top`.  Raises ValueError on bad shapes, NaN and labels out of range.
+    fewer than `top`.  Raises ValueError on bad shapes, NaN, labels out of range and a bad `top`.
     """
     check_features(features, labels, num_classes)
+    check_whole("top", top, 1)
     everything = torch.arange(features.shape[1], device=features.device)
     found = exciting_images(features, everything, top)  # [D, top]
     return F.one_hot(labels[found], num_classes).double().mean(dim=1).T

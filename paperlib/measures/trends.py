@@ -22,8 +22,13 @@ class RankCorrelation(NamedTuple):
 
 
 def _centred_ranks(values) -> np.ndarray:
-    """Twice the ranks along the last axis, less their mean: whole numbers, also for ties."""
+    """Twice the ranks along the last axis, less their mean: whole numbers, also for ties.
+
+    Raises ValueError for NaN, which has no rank.
+    """
     table = np.asarray(values, dtype=np.float64)
+    if np.isnan(table).any():
+        raise ValueError("the values to rank hold NaN")
     return np.rint(2 * stats.rankdata(table, axis=-1)) - (table.shape[-1] + 1)
 
 
@@ -41,7 +46,7 @@ def rank_correlation(x, y, *, draws: int = 10_000, seed: int = 0) -> RankCorrela
     """Spearman's rho with p = share of all n! orders of y whose |rho| is at least as large.
 
     x, y: [n] numbers.  Exact up to n = 8, so p is never below 2 / n!; beyond, `draws` random
-    orders, p = (1 + extreme) / (1 + draws).  Raises ValueError for unequal lengths or n < 3.
+    orders, p = (1 + extreme) / (1 + draws).  Raises ValueError for unequal lengths, n < 3 or NaN.
     """
     if np.shape(x) != np.shape(y) or np.ndim(x) != 1 or len(x) < 3:
         raise ValueError(f"x and y must be [n], n at least 3; got {np.shape(x)}, {np.shape(y)}")

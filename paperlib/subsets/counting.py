@@ -12,6 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from paperlib.subsets.generators import check_whole
 from paperlib.subsets.order import (
     check_features,
     check_k,
@@ -62,10 +63,11 @@ class ClassStatistics(ClassSums):
     ) -> Self:
         """Statistics of no images; `ks` and errors as in `frequency_histogram`."""
         several = isinstance(ks, Iterable) and not isinstance(ks, str)
-        asked = sorted(set(ks)) if several else [ks]
+        asked = list(ks) if several else [ks]
         for k in asked or [0]:
             check_k(k, num_filters)
-        grid = asked if several else range(1, ks + 1)
+        check_whole("the number of classes", num_classes, 1)
+        grid = sorted(set(asked)) if several else range(1, ks + 1)
         integers = {"dtype": torch.int64, "device": device}
         shape = (num_classes, num_filters)
         return cls(

@@ -24,7 +24,7 @@ def response_mass(features: Tensor) -> Tensor:
         lowest = negative.min()
         raise ValueError(f"response mass needs non-negative features; the lowest is {lowest:.3g}")
     mass = torch.empty(features.shape, dtype=torch.float64, device=features.device)
-    for x, out in row_chunks(features, mass):
+    for x, out in row_chunks(features.detach(), mass):
         torch.cumsum(x.double().sort(dim=1, descending=True).values, dim=1, out=out)
         out /= out[:, -1:].clone()
     return mass

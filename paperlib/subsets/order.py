@@ -1,7 +1,7 @@
 """The k largest of each row, exactly; subsets of filters as index tensors and as matrices."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from numbers import Integral
 
 import torch
@@ -92,9 +92,11 @@ def order_keys(features: Tensor) -> Tensor:
 def highest_scores(score: Tensor, k: int) -> Subsets:
     """The k filters of each class with the highest score `[C, D]`, ties to the lower index.
 
-    Raises ValueError for k outside 1..D.
+    Raises ValueError for k outside 1..D and for scores that hold NaN.
     """
     check_k(k, score.shape[1])
+    if score.isnan().any():
+        raise ValueError("the scores of the filters hold NaN")
     return list(largest_filters(score, k))
 
 
@@ -113,20 +115,38 @@ def rank_filters(counts: Tensor, totals: Tensor, k: int) -> Tensor:
     return near.gather(1, key.topk(k, dim=1).indices)
 
 
+def subset_tensors(subsets: Iterable, num_classes: int | None = None) -> Subsets:
+    """One `[k_c] int64` tensor a class, from tensors, arrays or lists of whole numbers.
+
+    Raises ValueError for anything else, and for another number of classes where it is given.
+    """
+    if not isinstance(subsets, Iterable) or isinstance(subsets, str | dict):
+        kind = type(subsets).__name__
+        raise ValueError(f"subsets must be a list, the filters of each class, not {kind}")
+    found = []
+    for c, chosen in enumerate(subsets):
+        try:
+            filters = torch.as_tensor(chosen)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"class {c}: filters must be whole numbers, not {chosen!r}") from None
+        whole = not (filters.is_floating_point() or filters.dtype == torch.bool)
+        if filters.ndim != 1 or not (whole or filters.numel() == 0):
+            kind = f"{filters.dtype} of shape {list(filters.shape)}"
+            raise ValueError(f"class {c}: filters must be [k] whole numbers, got {kind}")
+        found.append(filters.long())
+    if num_classes not in (None, len(found)):
+        raise ValueError(f"{len(found)} subsets for a head of {num_classes} classes")
+    return found
+
+
 def membership(subsets: Subsets, num_filters: int) -> Tensor:
     """`[C, D] bool`: which filters belong to the subset of each class, where the subsets are.
 
-    Raises ValueError for an index outside 0..D-1, not whole, or listed twice for a class.
+    subsets: a list or an array of indices for each class.  Raises ValueError for an index outside
+    0..D-1, not whole, or listed twice for a class.
     """
-    subsets = [torch.as_tensor(chosen) for chosen in subsets]
-    for c, chosen in enumerate(subsets):
-        whole = chosen.numel() == 0 or not (
-            chosen.is_floating_point() or chosen.dtype == torch.bool
-        )
-        if chosen.ndim != 1 or not whole:
-            found = f"{chosen.dtype} of shape {list(chosen.shape)}"
-            raise ValueError(f"class {c}: filters must be [k] whole numbers, got {found}")
-    filters = torch.cat(subsets).long()
+    subsets = subset_tensors(subsets)
+    filters = torch.cat(subsets)
     sizes = torch.tensor([len(chosen) for chosen in subsets])
     classes = torch.arange(len(subsets)).repeat_interleave(sizes).to(filters.device)
     outside = (filters < 0) | (filters >= num_filters)

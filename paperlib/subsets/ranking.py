@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from paperlib.subsets.counting import COMPILED_FROM, ClassStatistics
-from paperlib.subsets.generators import numpy_generator
+from paperlib.subsets.generators import check_whole, numpy_generator
 from paperlib.subsets.mass import features_for_mass
 from paperlib.subsets.order import (
     Subsets,
@@ -106,6 +106,7 @@ def resampled_filters(
     """
     check_features(features, labels, num_classes)
     check_k(k, features.shape[1])
+    check_whole("draws", draws, 1)
     rng = numpy_generator(seed)
     chosen = []
     for c in range(num_classes):
