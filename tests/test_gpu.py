@@ -373,12 +373,12 @@ def test_extraction_on_the_gpu_gives_the_cpus_bank(gpu, monkeypatch):
     assert torch.equal(there.split_codes, here.split_codes)
 
 
-def test_training_runs_of_banks_on_the_gpu_are_on_the_cpu(small_bank, gpu):
-    """Small beside their banks, they are drawn and resampled; the figures are the CPU's."""
-    (expected,) = runs_of("cifar10", {"resnet20": small_bank}).values()
-    (found,) = runs_of("cifar10", {"resnet20": small_bank.to("cuda")}).values()
+@pytest.mark.parametrize("tier", ["cifar10", "embedded"])
+def test_training_runs_lie_where_the_banks_are(tier, small_bank, gpu):
+    expected = next(iter(runs_of(tier, {"resnet20": small_bank}).values()))
+    found = next(iter(runs_of(tier, {"resnet20": small_bank.to("cuda")}).values()))
     assert torch.equal(found.bank.features.cpu(), expected.bank.features)
     for part in (found.bank.features, found.bank.head.weight, found.statistics.whole):
-        assert part.device.type == "cpu"
-    assert found.scatter.within.device.type == "cpu"
-    assert torch.equal(found.statistics.histogram, expected.statistics.histogram)
+        assert part.device.type == "cuda"
+    assert found.scatter.within.device.type == "cuda"
+    assert torch.equal(found.statistics.histogram.cpu(), expected.statistics.histogram)

@@ -58,6 +58,15 @@ class TrainingRun:
         few.metadata = bank.metadata
         return cls(name, few, sweep_statistics(*labelled), class_scatter(*labelled))
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same run with its tensors on a device."""
+        counted = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in vars(self.statistics).items()
+        }
+        scatter = Scatter(*(part.to(device) for part in self.scatter))
+        return TrainingRun(self.name, self.bank.to(device), ClassStatistics(**counted), scatter)
+
     def save(self, path: Path) -> Path:
         """Write the file, whole or not at all, the same bytes every time."""
         bank, counted = self.bank, self.statistics
@@ -122,13 +131,14 @@ def runs_of(tier: str, banks: Mapping[str, FeatureBank]) -> dict[str, TrainingRu
     """The training runs that a claim about networks in general rests on, by name.
 
     In the embedded tier the committed runs of these networks, `resnet20` standing for its runs by
-    all authors; in another tier the banks themselves, one run of each network.  All on the CPU.
+    all authors; in another tier the banks themselves, one run of each network.  Where the banks
+    are.
     """
     if tier != "embedded":
-        return {
-            name: TrainingRun.of(name, bank.to("cpu"), spread=True) for name, bank in banks.items()
-        }
-    return load_runs([name for name in RUNS if name.partition(":")[0] in banks])
+        return {name: TrainingRun.of(name, bank, spread=True) for name, bank in banks.items()}
+    home = {name: bank.features.device for name, bank in banks.items()}
+    runs = load_runs([name for name in RUNS if name.partition(":")[0] in banks])
+    return {name: run.to(home[name.partition(":")[0]]) for name, run in runs.items()}
 
 
 def origins(names: Sequence[str]) -> pd.DataFrame:
