@@ -75,6 +75,24 @@ class Shared(nn.Module):
         return self.first(x) + self.second(x)
 
 
+class Reading(nn.Module):
+    """A forward pass that reads a weight of a pair outside the call of its own module."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.conv, self.norm, self.name = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), name
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) + self.get_parameter(self.name).mean()
+
+
+@pytest.mark.parametrize("name", ["conv.weight", "conv.bias", "norm.weight"])
+def test_weights_that_are_read_elsewhere_stay(name):
+    model = with_statistics(Reading(name))
+    copy, x = inference_copy(model), torch.rand(2, 3, 8, 8)
+    assert norms(copy) == 1 and torch.allclose(copy(x), model(x), atol=1e-5)
+
+
 class Branching(nn.Sequential):
     """Control flow that depends on the data, which cannot be traced."""
 

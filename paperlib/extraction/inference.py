@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import chain
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
@@ -51,6 +53,7 @@ def _foldable(model: nn.Module, keep: Sequence[str]) -> list[tuple[str, str]]:
         return []
     modules = dict(model.named_modules())
     calls = Counter(node.target for node in nodes if node.op == "call_module")
+    read = {id(attrgetter(node.target)(model)) for node in nodes if node.op == "get_attr"}
     pairs = []
     for norm in nodes:
         convolution = norm.args[0] if norm.op == "call_module" and norm.args else None
@@ -61,8 +64,10 @@ def _foldable(model: nn.Module, keep: Sequence[str]) -> list[tuple[str, str]]:
         kinds = type(first) in CONVOLUTIONS and type(second) in NORMS
         once = len(convolution.users) == calls[names[0]] == calls[names[1]] == 1
         hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (first, second))
+        own = chain.from_iterable((*m.parameters(), *m.buffers()) for m in (first, second))
+        bare = any(id(tensor) in read for tensor in own)  # by `forward`, outside their own calls
         cut = any(_inside(names[0], block) > _inside(names[1], block) for block in keep)
-        if kinds and once and not hooked and not cut and second.running_mean is not None:
+        if kinds and once and not (hooked or bare or cut) and second.running_mean is not None:
             pairs.append(names)
     return pairs
 
