@@ -118,6 +118,13 @@ def test_what_follows_the_head_is_noticed(images):
         extract(pixelwise, train=images, progress=False)
 
 
+def test_blocks_keep_what_an_operation_in_place_overwrites(images):
+    torch.manual_seed(0)
+    layers = nn.Linear(3072, 6), nn.ReLU(inplace=True), nn.Linear(6, 10)
+    bank = extract(nn.Sequential(nn.Flatten(), *layers), train=images, blocks=["1"], progress=False)
+    assert bank.features.min() == 0 and bank.blocks["1"].min() < 0
+
+
 def test_mixed_channel_counts_are_named(model):
     mixed = [(torch.rand(3, 32, 32), 0), (torch.rand(1, 32, 32), 1)]
     with pytest.raises(ValueError, match=r"differ in shape \(\[1, 32, 32\], \[3, 32, 32\]\)"):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 
@@ -25,7 +26,10 @@ def _pool(name: str, pooled: dict[str, Tensor], module: nn.Module, _, output: Te
         raise ValueError(f"block {name!r} must give [n, D] or [n, D, H, W]; it gave {found}")
     if name in pooled:
         raise ValueError(f"block {name!r} ({type(module).__name__}) runs twice in a forward pass")
-    pooled[name] = output.float().mean(dim=(2, 3)) if output.ndim == 4 else output.float()
+    if output.ndim == 4:
+        pooled[name] = output.float().mean(dim=(2, 3))
+    else:  # a copy: what follows may work in place, as AlexNet's ReLUs do
+        pooled[name] = output.to(torch.float32, copy=True)
 
 
 @contextmanager
