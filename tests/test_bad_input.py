@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import paperlib as pl
 from paperlib.banks.bank import FeatureBank, LinearHead
@@ -77,6 +83,8 @@ class Endless(IterableDataset):
 
 NET = nn.Sequential(nn.Flatten(), nn.Linear(D, C))
 PAIR = (X, Y)
+IMAGES = TensorDataset(X, Y)
+WEIGHTED = WeightedRandomSampler([1.0] * N, N)
 QUIET = {"progress": False, "device": "cpu"}
 
 
@@ -525,6 +533,15 @@ CASES = {
     "recipe: NaN decay": (lambda: Recipe(weight_decay=NAN), "weight_decay must be finite"),
     "recipe: seed": (lambda: Recipe(seed=-1), "seed must be at least 0, not -1"),
     "recipe: decay": (lambda: Recipe(weight_decay=-1.0), "weight_decay must be at least 0"),
+    # Found by the attack on extraction
+    "images: a loader of given batches": (
+        lambda: extract(DataLoader(IMAGES, batch_sampler=[[0, 1], [0, 2]])),
+        "a DataLoader with a list may draw images twice",
+    ),
+    "images: a loader of weighted batches": (
+        lambda: extract(DataLoader(IMAGES, batch_sampler=BatchSampler(WEIGHTED, 2, False))),
+        "a DataLoader with a WeightedRandomSampler may draw images twice",
+    ),
 }
 CLEAR = (ValueError, TypeError, FileNotFoundError, AttributeError)
 

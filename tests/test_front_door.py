@@ -9,12 +9,20 @@ import torch
 import torchvision
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 import paperlib as pl
 from paperlib.banks.files import BankError
+from paperlib.extraction.images import as_images
 from paperlib.study.paths import ROOT
 
 CLASSES, PER_CLASS = 3, {"train": 20, "test": 8}
@@ -74,6 +82,28 @@ def ten_lines():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (block,) = [block for block in blocks if "pl.extract(" in block]
     return block
+
+
+LOADERS = {  # and the images that each draws from
+    "a sampler of some": ({"sampler": SubsetRandomSampler([5, 1, 3])}, [1, 3, 5]),
+    "batches of some": (
+        {"batch_sampler": BatchSampler(SubsetRandomSampler([5, 1, 3]), 2, False)},
+        [1, 3, 5],
+    ),
+    "the first in order": ({"sampler": SequentialSampler(range(4))}, [0, 1, 2, 3]),
+    "the first in batches": (
+        {"batch_sampler": BatchSampler(SequentialSampler(range(4)), 2, True)},
+        [0, 1, 2, 3],
+    ),
+    "all at random": ({"shuffle": True, "drop_last": True}, [0, 1, 2, 3, 4, 5]),
+}
+
+
+@pytest.mark.parametrize("form", LOADERS)
+def test_of_a_loader_the_images_that_its_sampler_draws_from(form):
+    options, drawn = LOADERS[form]
+    images = as_images(DataLoader(TensorDataset(torch.rand(6, 2), torch.arange(6)), **options))
+    assert [int(images.dataset[i][1]) for i in range(len(images))] == drawn
 
 
 @pytest.mark.parametrize("form", FORMS)

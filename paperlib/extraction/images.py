@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -70,9 +71,10 @@ def _pair(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> TensorDataset:
 
 def _from_loader(loader: DataLoader) -> Images:
     """The dataset behind a loader: all of it, or the part that its sampler draws from."""
-    dataset, sampler = loader.dataset, loader.sampler
-    if isinstance(dataset, IterableDataset) or loader.batch_sampler is None:
+    dataset, batches = loader.dataset, loader.batch_sampler
+    if isinstance(dataset, IterableDataset) or batches is None:
         raise TypeError(f"a DataLoader must draw batches from a map-style dataset; give {FORMS}")
+    sampler = batches.sampler if type(batches) is BatchSampler else batches
     if isinstance(sampler, SubsetRandomSampler):
         dataset = Subset(dataset, sorted(sampler.indices))
     elif not isinstance(sampler, SequentialSampler | RandomSampler):
@@ -80,6 +82,8 @@ def _from_loader(loader: DataLoader) -> Images:
             f"a DataLoader with a {type(sampler).__name__} may draw images twice or not at all; "
             "give its dataset, or a Subset of it"
         )
+    elif len(sampler.data_source) < len(dataset):
+        dataset = Subset(dataset, range(len(sampler.data_source)))
     own = loader.collate_fn
     return Images(dataset, collate_readable if own is default_collate else _Counted(own))
 
