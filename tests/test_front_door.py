@@ -22,7 +22,7 @@ from torchvision.datasets import ImageFolder
 
 import paperlib as pl
 from paperlib.banks.files import BankError
-from paperlib.extraction.images import as_images
+from paperlib.extraction.images import as_images, class_names
 from paperlib.study.paths import ROOT
 
 CLASSES, PER_CLASS = 3, {"train": 20, "test": 8}
@@ -97,6 +97,19 @@ LOADERS = {  # and the images that each draws from
     ),
     "all at random": ({"shuffle": True, "drop_last": True}, [0, 1, 2, 3, 4, 5]),
 }
+
+
+def test_labels_may_be_a_list_or_a_column():
+    """A Series of pandas is such a column."""
+    x, column = torch.rand(3, 2), type("Column", (), {"__array__": lambda *_, **__: np.arange(3)})()
+    for y in ([0, 1, 2], column):
+        assert [int(label) for _, label in as_images((x, y)).dataset] == [0, 1, 2]
+
+
+def test_classes_that_become_one_are_named_together():
+    images = TensorDataset(torch.rand(3, 2), torch.arange(3))
+    images.classes, images.target_transform = ["ant", "bee", "cow"], [0, 0, 1].__getitem__
+    assert class_names({"train": images}, 2) == ["ant/bee", "cow"]
 
 
 @pytest.mark.parametrize("form", LOADERS)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 def captured_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the input of every call of `head`; the hook is removed whatever happens."""
     inputs: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    hook = head.register_forward_pre_hook(
+        lambda _, args, named: inputs.append((*args, *named.values())[0]), with_kwargs=True
+    )
     try:
         yield inputs
     finally:

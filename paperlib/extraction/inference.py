@@ -8,6 +8,7 @@ from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Images per forward pass on the CPU, so that activations stay in the caches: 64, or 4 of 224 x 224
@@ -27,11 +28,14 @@ def inference_copy(
     outputs of the modules named in `keep`.  With `channels_last` weights lie so, which the CPU and
     lower precisions like.  A network that cannot be traced keeps its batch norms, and so does one
     of lower precision, where folding would round; one that cannot be copied is returned as it is.
+    Raises ValueError for lazy layers that have no weights yet.
     """
     try:
         copy = deepcopy(model).eval()
     except Exception:  # whatever the user's own module raises
         return model
+    if any(map(is_lazy, copy.parameters())):
+        raise ValueError("the network has lazy layers without weights: run it on one batch first")
     if not is_half(copy):
         for convolution, norm in _foldable(copy, keep):
             pair = copy.get_submodule(convolution), copy.get_submodule(norm)
