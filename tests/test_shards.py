@@ -262,6 +262,10 @@ def test_unusable_folders_are_named(out, parts, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         make(tmp_path / "file" / "bank.safetensors")
+    parts.touch()
+    with pytest.raises(ShardError, match=r"bank\.safetensors\.parts is no folder, and shards"):
+        make(out)
+    parts.unlink()
     parts.mkdir()
     (parts / "notes.txt").touch()
     with pytest.raises(ShardError, match=r"holds \['notes\.txt'\] but no manifest"):

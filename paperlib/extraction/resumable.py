@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from paperlib.banks.bank import FeatureBank
+from paperlib.banks.files import holds_bank
 from paperlib.banks.shards import ShardFolder
 from paperlib.extraction.distributed import Processes, processes
 from paperlib.extraction.features import collected, versions
@@ -39,12 +40,11 @@ def save_features(
 
     Raises what `extract_features` raises, ShardError where the shards there have another
     `fingerprint` or another process is at them, LostProcessError where another process of the group
-    is killed or silent for `options.timeout` seconds, and OSError for a full disk; what is finished
-    stays.
+    is killed or silent for `options.timeout` seconds, and OSError for a full disk and where `out`
+    is a file but no bank; what is finished stays.
     """
     out = Path(out)
-    if out.is_dir():
-        raise IsADirectoryError(f"{out} is a folder; name a file for the bank")
+    _check_target(out)
     job = Extraction(model, images, options)
     made = (metadata or {}) | {"versions": versions()}
     shard_size = job.options.images_per_shard
@@ -74,6 +74,17 @@ def save_features(
         bank = FeatureBank.load(out)
         group.from_first(folder.discard)
     return bank
+
+
+def _check_target(out: Path) -> None:
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the bank's name must be UTF-8, not {str(out)!a}") from error
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; name a file for the bank")
+    if out.exists() and not holds_bank(out):
+        raise FileExistsError(f"{out} is there and is no bank: delete it, or name another file")
 
 
 def _progress_bar(job: Extraction, left: int, group: Processes) -> tqdm:
