@@ -210,6 +210,10 @@ COMMANDS = {
     "reproduce 11 -p recompute yes": "recompute must be true or false, not 'yes'",
     "reproduce 00 -p tier moon": "unknown tier 'moon'; choose from embedded, cifar10, imagenet",
     "reproduce 00 -p device tpu": "device 'tpu' cannot be used",
+    f"{EXTRACT} --dataset imagefolder:images --out images/train/cat/1.png": "there and is no bank",
+    f"{EXTRACT} --dataset imagefolder:images --out b\udcff": r"must be UTF-8, not 'b\udcff'",
+    f"{TRAIN} imagefolder:images --seed 99999999999999999999999": "seed must be below 2**64, not",
+    f"{TRAIN} imagefolder:images --depth 8 --epochs 1 --learning-rate 1e30": "diverges in epoch 1",
 }
 TABLES = {
     "calls": CALLS,

@@ -611,6 +611,12 @@ CASES = {
         lambda: extract(PAIR, model=uncopied(), precision="float32"),
         "would change this network, which deepcopy cannot copy",
     ),
+    "rank: a seed of 65 bits": (lambda: random_subsets(C, D, 2, seed=2**64), r"below 2\*\*64, not"),
+    "front door: a seed of 65 bits": (
+        lambda: pl.random_control(bank(), bank(), seed=2**64),
+        r"seed must be below 2\*\*64",
+    ),
+    "recipe: a seed of 65 bits": (lambda: Recipe(seed=2**64), r"seed must be below 2\*\*64, not"),
 }
 CLEAR = (ValueError, TypeError, FileNotFoundError, AttributeError)
 
