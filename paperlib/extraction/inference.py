@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from itertools import chain
 from operator import attrgetter
 
 import torch
@@ -24,8 +23,8 @@ def inference_copy(
 
     BN(W * x + b) = (s W) * x + (s (b - mean) + shift),  s = scale / sqrt(variance + eps)
 
-    A batch norm that alone reads a convolution is folded into it; module names stay, and the
-    outputs of the modules named in `keep`.  With `channels_last` weights lie so, which the CPU and
+    A batch norm that alone reads a convolution is folded into it, where nothing else reads the
+    weights; module names stay, and the outputs of the modules named in `keep`.  With `channels_last` weights lie so, which the CPU and
     lower precisions like.  A network that cannot be traced keeps its batch norms, and so does one
     of lower precision, where folding would round; one that cannot be copied is returned as it is.
     Raises ValueError for lazy layers that have no weights yet.
@@ -40,8 +39,15 @@ def inference_copy(
         for convolution, norm in _foldable(copy, keep):
             pair = copy.get_submodule(convolution), copy.get_submodule(norm)
             copy.set_submodule(convolution, fuse_conv_bn_eval(*pair))
-            copy.set_submodule(norm, nn.Identity())
+            copy.set_submodule(norm, _passing(pair[1]))
     return copy.to(memory_format=torch.channels_last) if channels_last else copy
+
+
+def _passing(norm: nn.Module) -> nn.Module:
+    """What gives its input back, and holds what a forward pass may read of a batch norm."""
+    identity = nn.Identity()
+    vars(identity).update(vars(norm))
+    return identity
 
 
 def is_half(model: nn.Module) -> bool:
@@ -68,8 +74,7 @@ def _foldable(model: nn.Module, keep: Sequence[str]) -> list[tuple[str, str]]:
         kinds = type(first) in CONVOLUTIONS and type(second) in NORMS
         once = len(convolution.users) == calls[names[0]] == calls[names[1]] == 1
         hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (first, second))
-        own = chain.from_iterable((*m.parameters(), *m.buffers()) for m in (first, second))
-        bare = any(id(tensor) in read for tensor in own)  # by `forward`, outside their own calls
+        bare = any(id(weight) in read for weight in first.parameters())  # outside its own call
         cut = any(_inside(names[0], block) > _inside(names[1], block) for block in keep)
         if kinds and once and not (hooked or bare or cut) and second.running_mean is not None:
             pairs.append(names)
