@@ -70,7 +70,10 @@ def _pieces(value: object) -> Iterator[bytes | memoryview]:
     """The bytes of tensors and arrays, however deep in lists; the words for all else."""
     if isinstance(value, Tensor | np.ndarray):
         yield f"{value.dtype} {list(value.shape)} ".encode()
-        yield from [value.tobytes()] if isinstance(value, np.ndarray) else Column.of(value).pieces()
+    if isinstance(value, Tensor):
+        yield from Column.of(value).pieces()
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     elif isinstance(value, list | tuple) and not all(isinstance(part, int) for part in value):
         yield f"{len(value)} parts ".encode()
         for part in value:
