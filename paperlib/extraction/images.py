@@ -64,9 +64,9 @@ def _is_array(part: object) -> bool:
 def _numbers(name: str, values: object) -> Tensor:
     if np.ma.is_masked(values):
         raise ValueError(f"{name} must not be masked; leave masked images out")
-    is_column = hasattr(values, "__array__") and not isinstance(values, Tensor)
+    is_column = hasattr(values, "__array__") and not _is_array(values)
     try:
-        return torch.as_tensor(np.asarray(values) if is_column else values)
+        return torch.as_tensor(np.array(values) if is_column else values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be numbers: {error}") from error
 

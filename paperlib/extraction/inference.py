@@ -24,9 +24,10 @@ def inference_copy(
     BN(W * x + b) = (s W) * x + (s (b - mean) + shift),  s = scale / sqrt(variance + eps)
 
     A batch norm that alone reads a convolution is folded into it, where nothing else reads the
-    weights; module names stay, and the outputs of the modules named in `keep`.  With `channels_last` weights lie so, which the CPU and
-    lower precisions like.  A network that cannot be traced keeps its batch norms, and so does one
-    of lower precision, where folding would round; one that cannot be copied is returned as it is.
+    weights; module names stay, and the outputs of the modules named in `keep`.  With
+    `channels_last` weights lie so, which the CPU and lower precisions like.  A network that cannot
+    be traced keeps its batch norms, and so does one of lower precision, where folding would round;
+    one that cannot be copied is returned as it is.
     Raises ValueError for lazy layers that have no weights yet.
     """
     try:
