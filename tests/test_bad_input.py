@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 import paperlib as pl
 from paperlib.banks.bank import FeatureBank, LinearHead
@@ -79,7 +85,23 @@ class Endless(IterableDataset):
 
 NET = nn.Sequential(nn.Flatten(), nn.Linear(D, C))
 PAIR = (X, Y)
+IMAGES = TensorDataset(X, Y)
+WEIGHTED = WeightedRandomSampler([1.0] * N, N)
 QUIET = {"progress": False, "device": "cpu"}
+
+
+def described(**attributes):
+    """The images as a dataset with other attributes."""
+    images = TensorDataset(X, Y)
+    vars(images).update(attributes)
+    return images
+
+
+def uncopied():
+    """A network of lower precision that holds a tensor with a history, which has no deep copy."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(D, C)).bfloat16()
+    model.scale = 2 * model[1].weight
+    return model
 
 
 def extract(images, model=NET, **options):
@@ -573,10 +595,16 @@ CASES = {
     ),
     "extract: batches of 0": (
         lambda: ExtractOptions(batch_size=0),
-        "batch_size must be at least 1, not 0",
+        "batch_size must be a whole number of at least 1, not 0",
     ),
-    "extract: shards of 0": (lambda: ExtractOptions(shard_size=0), "shard_size must be at least 1"),
-    "extract: workers below 0": (lambda: ExtractOptions(workers=-1), "workers must be at least 0"),
+    "extract: shards of 0": (
+        lambda: ExtractOptions(shard_size=0),
+        "shard_size must be a whole number",
+    ),
+    "extract: workers below 0": (
+        lambda: ExtractOptions(workers=-1),
+        "workers must be a whole number",
+    ),
     "extract: precision": (
         lambda: ExtractOptions(precision="int8"),
         "unknown precision 'int8'; choose",
@@ -667,6 +695,70 @@ CASES = {
     "recipe: NaN decay": (lambda: Recipe(weight_decay=NAN), "weight_decay must be finite"),
     "recipe: seed": (lambda: Recipe(seed=-1), "seed must be at least 0, not -1"),
     "recipe: decay": (lambda: Recipe(weight_decay=-1.0), "weight_decay must be at least 0"),
+    # Found by the attack on extraction
+    "images: a loader of given batches": (
+        lambda: extract(DataLoader(IMAGES, batch_sampler=[[0, 1], [0, 2]])),
+        "a DataLoader with a list may draw images twice",
+    ),
+    "images: a loader of weighted batches": (
+        lambda: extract(DataLoader(IMAGES, batch_sampler=BatchSampler(WEIGHTED, 2, False))),
+        "a DataLoader with a WeightedRandomSampler may draw images twice",
+    ),
+    "images: without pixels": (lambda: extract((X[:, :0], Y)), r"must hold pixels; .* \[12, 0\]"),
+    "images: labels are text": (lambda: extract((X, ["a"] * N)), "labels must be numbers"),
+    "images: an array of text": (lambda: extract((X, np.array(["a"] * N))), "labels must be numb"),
+    "images: no labels at all": (lambda: extract((X, None)), "labels must be numbers"),
+    "images: a label is text": (lambda: extract([(X[0], "a")]), "a label must be .*, not 'a'"),
+    "images: a label is None": (lambda: extract([(X[0], None)]), "a label must be .*, not None"),
+    "images: a loader of text": (
+        lambda: extract(DataLoader(IMAGES, collate_fn=lambda items: (X[:1], ["a"]))),
+        "labels must be numbers",
+    ),
+    "images: masked": (
+        lambda: extract((np.ma.masked_less(X.numpy(), 0.5), Y)),
+        "images must not be masked",
+    ),
+    "images: masked labels": (
+        lambda: extract((X, np.ma.masked_less(Y.numpy(), 1))),
+        "labels must not be masked",
+    ),
+    "classes: a number": (lambda: extract(described(classes=4)), "a list of names, not 4"),
+    "classes: a string": (lambda: extract(described(classes="abc")), "a list of names, not 'abc'"),
+    "classes: a dict": (lambda: extract(described(classes={0: "a"})), "a list of names, not {0"),
+    "classes: one-hot labels": (
+        lambda: extract(described(classes=["a", "c"], target_transform=torch.eye(C).__getitem__)),
+        "`target_transform` must give whole numbers, not tensor",
+    ),
+    "extract: batches of 2.5": (lambda: ExtractOptions(batch_size=2.5), r"at least 1, not 2\.5"),
+    "extract: batches of text": (lambda: ExtractOptions(batch_size="8"), "at least 1, not '8'"),
+    "extract: batches of None": (lambda: ExtractOptions(batch_size=None), "at least 1, not None"),
+    "extract: shards of 4.5": (lambda: ExtractOptions(shard_size=4.5), r"shard_size .* not 4\.5"),
+    "extract: 1.5 workers": (lambda: ExtractOptions(workers=1.5), r"workers must be .* not 1\.5"),
+    "extract: timeout is text": (lambda: ExtractOptions(timeout="x"), "above 0 seconds, not 'x'"),
+    "extract: blocks are None": (
+        lambda: ExtractOptions(blocks=None),
+        "a list of names .* not None",
+    ),
+    "extract: blocks are a string": (
+        lambda: ExtractOptions(blocks="1"),
+        "a list of names .* not '1'",
+    ),
+    "extract: device is None": (lambda: extract(PAIR, device=None), "device None cannot be used"),
+    "extract: device meta": (lambda: extract(PAIR, device="meta"), "device 'meta' cannot be used"),
+    "extract: a lazy head": (
+        lambda: extract(PAIR, model=nn.Sequential(nn.Flatten(), nn.LazyLinear(C))),
+        "lazy layers without weights: run it on one batch",
+    ),
+    "extract: float32 of what cannot be copied": (
+        lambda: extract(PAIR, model=uncopied(), precision="float32"),
+        "would change this network, which deepcopy cannot copy",
+    ),
+    "rank: a seed of 65 bits": (lambda: random_subsets(C, D, 2, seed=2**64), r"below 2\*\*64, not"),
+    "front door: a seed of 65 bits": (
+        lambda: pl.random_control(bank(), bank(), seed=2**64),
+        r"seed must be below 2\*\*64",
+    ),
+    "recipe: a seed of 65 bits": (lambda: Recipe(seed=2**64), r"seed must be below 2\*\*64, not"),
 }
 CLEAR = (ValueError, TypeError, FileNotFoundError, AttributeError)
 

@@ -36,6 +36,34 @@ def test_sixteen_bit_greyscale_is_scaled_not_clipped(tmp_path):
     assert np.array_equal(np.asarray(read_image(tmp_path / "deep.png"))[:, :, 0], PIXELS)
 
 
+def test_sixteen_bits_in_a_pgm_are_scaled_too(tmp_path):
+    """Pillow opens them as 32-bit integers."""
+    pixels = (PIXELS.astype(np.uint16) * 256).astype(">u2")
+    (tmp_path / "deep.pgm").write_bytes(b"P5 8 8 65535\n" + pixels.tobytes())
+    assert np.array_equal(np.asarray(read_image(tmp_path / "deep.pgm"))[:, :, 0], PIXELS)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_without_a_known_range_are_refused(tmp_path, dtype):
+    Image.fromarray(PIXELS.astype(dtype)).save(tmp_path / "deep.tiff")
+    with pytest.raises(UnreadableImageError, match=r"deep\.tiff: pixels of 32 bits have no known"):
+        read_image(tmp_path / "deep.tiff")
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, MemoryError, TypeError])
+def test_whatever_a_decoder_raises_is_named(folder, monkeypatch, error):
+    """As damaged DDS, JPEG 2000 and TIFF files make Pillow raise."""
+
+    def damaged(path):
+        raise error("damaged")
+
+    monkeypatch.setattr(Image, "open", damaged)
+    with pytest.raises(
+        UnreadableImageError, match=r"cannot read the image file .*grey\.png: damag"
+    ):
+        list(load_dataset(f"imagefolder:{folder}", "train"))
+
+
 def test_palette_with_transparency(tmp_path):
     image = Image.fromarray(PIXELS).convert("P")
     image.save(tmp_path / "clear.png", transparency=bytes(range(256)))
@@ -98,6 +126,22 @@ def test_names_with_spaces_accents_and_links(folder):
     dataset = load_dataset(f"imagefolder:{folder}", "train", skip_unreadable=True)
     assert dataset.classes == ["cat", "chien à l'eau", "dog"]
     assert [item is None for item in dataset] == [True, False, False, False, False]
+
+
+def test_hidden_folders_and_links_that_loop_hold_no_images(folder):
+    train = folder / "train"
+    grey = train / "cat" / "grey.png"
+    for hidden in (".cache/x.png", "cat/.ipynb_checkpoints/x.png", "cat/.x.png"):
+        (train / hidden).parent.mkdir(exist_ok=True)
+        (train / hidden).write_bytes(grey.read_bytes())
+    (train / "dog" / "below").mkdir()
+    for link, target in (("loop", train), ("cat/a", "."), ("cat/b", ".."), ("dog/below/c", "..")):
+        (train / link).symlink_to(target)
+    (train / "dog" / "cats").symlink_to(train / "cat")  # another folder, once
+    dataset = load_dataset(f"imagefolder:{folder}", "train")
+    assert dataset.classes == ["cat", "dog"]
+    names = [(path.removeprefix(f"{train}/"), label) for path, label in dataset.samples]
+    assert names == [("cat/grey.png", 0), ("dog/grey.png", 1), ("dog/cats/grey.png", 1)]
 
 
 def test_truncated_photo_is_named(folder):

@@ -118,6 +118,26 @@ def test_what_follows_the_head_is_noticed(images):
         extract(pixelwise, train=images, progress=False)
 
 
+def test_blocks_keep_what_an_operation_in_place_overwrites(images):
+    torch.manual_seed(0)
+    layers = nn.Linear(3072, 6), nn.ReLU(inplace=True), nn.Linear(6, 10)
+    bank = extract(nn.Sequential(nn.Flatten(), *layers), train=images, blocks=["1"], progress=False)
+    assert bank.features.min() == 0 and bank.blocks["1"].min() < 0
+
+
+def test_the_head_may_be_called_by_keyword(images):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3072, 10)
+
+        def forward(self, x):
+            return self.fc(input=x.flatten(1))
+
+    bank = extract(Named(), train=images, progress=False)
+    assert torch.equal(bank.features, torch.stack([x.flatten() for x, _ in images]))
+
+
 def test_mixed_channel_counts_are_named(model):
     mixed = [(torch.rand(3, 32, 32), 0), (torch.rand(1, 32, 32), 1)]
     with pytest.raises(ValueError, match=r"differ in shape \(\[1, 32, 32\], \[3, 32, 32\]\)"):
@@ -155,7 +175,7 @@ def test_bank_and_head_must_tell_the_same_classes_apart(model, images):
 def test_bad_arguments_are_named(model, images):
     with pytest.raises(ValueError, match="device 'warp' cannot be used"):
         choose_device("warp")
-    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, not 0"):
         extract(model, train=images, batch_size=0)
     with pytest.raises(ValueError, match=r"unknown splits \['dev'\]; choose from train, test"):
         Extraction(model, {"dev": images})

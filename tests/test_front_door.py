@@ -10,12 +10,20 @@ import torch
 import torchvision
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 import paperlib as pl
 from paperlib.banks.files import BankError
+from paperlib.extraction.images import as_images, class_names
 from paperlib.study.paths import ROOT
 
 CLASSES, PER_CLASS = 3, {"train": 20, "test": 8}
@@ -75,6 +83,41 @@ def ten_lines():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (block,) = [block for block in blocks if "pl.extract(" in block]
     return block
+
+
+LOADERS = {  # and the images that each draws from
+    "a sampler of some": ({"sampler": SubsetRandomSampler([5, 1, 3])}, [1, 3, 5]),
+    "batches of some": (
+        {"batch_sampler": BatchSampler(SubsetRandomSampler([5, 1, 3]), 2, False)},
+        [1, 3, 5],
+    ),
+    "the first in order": ({"sampler": SequentialSampler(range(4))}, [0, 1, 2, 3]),
+    "the first in batches": (
+        {"batch_sampler": BatchSampler(SequentialSampler(range(4)), 2, True)},
+        [0, 1, 2, 3],
+    ),
+    "all at random": ({"shuffle": True, "drop_last": True}, [0, 1, 2, 3, 4, 5]),
+}
+
+
+def test_labels_may_be_a_list_or_a_column():
+    """A Series of pandas is such a column."""
+    x, column = torch.rand(3, 2), type("Column", (), {"__array__": lambda *_, **__: np.arange(3)})()
+    for y in ([0, 1, 2], column):
+        assert [int(label) for _, label in as_images((x, y)).dataset] == [0, 1, 2]
+
+
+def test_classes_that_become_one_are_named_together():
+    images = TensorDataset(torch.rand(3, 2), torch.arange(3))
+    images.classes, images.target_transform = ["ant", "bee", "cow"], [0, 0, 1].__getitem__
+    assert class_names({"train": images}, 2) == ["ant/bee", "cow"]
+
+
+@pytest.mark.parametrize("form", LOADERS)
+def test_of_a_loader_the_images_that_its_sampler_draws_from(form):
+    options, drawn = LOADERS[form]
+    images = as_images(DataLoader(TensorDataset(torch.rand(6, 2), torch.arange(6)), **options))
+    assert [int(images.dataset[i][1]) for i in range(len(images))] == drawn
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -11,7 +11,7 @@ from torchvision.models import ResNet50_Weights
 from paperlib.__main__ import main
 from paperlib.banks.bank import FeatureBank, LinearHead
 from paperlib.banks.files import BankError
-from paperlib.extraction.resumable import files_sha256
+from paperlib.extraction.fingerprint import files_sha256
 from paperlib.networks.datasets import imagenet_ids, load_dataset
 from paperlib.study import reproduce
 from paperlib.study.banks import load_bank, load_banks

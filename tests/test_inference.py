@@ -75,6 +75,32 @@ class Shared(nn.Module):
         return self.first(x) + self.second(x)
 
 
+READ = {  # what a forward pass reads outside the call of its own module, and the norms that stay
+    "conv.weight": (lambda model: model.conv.weight.mean(), 1),
+    "conv.bias": (lambda model: model.conv.bias.mean(), 1),
+    "norm.weight": (lambda model: model.norm.weight.mean(), 0),
+    "norm.running_var": (lambda model: model.norm.running_var.mean(), 0),
+    "norm.eps": (lambda model: model.norm.eps, 0),
+}
+
+
+class Reading(nn.Module):
+    def __init__(self, read):
+        super().__init__()
+        self.conv, self.norm, self.read = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), read
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) + self.read(self)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_elsewhere_stays(name):
+    read, left = READ[name]
+    model = with_statistics(Reading(read))
+    copy, x = inference_copy(model), torch.rand(2, 3, 8, 8)
+    assert norms(copy) == left and torch.allclose(copy(x), model(x), atol=1e-5)
+
+
 class Branching(nn.Sequential):
     """Control flow that depends on the data, which cannot be traced."""
 

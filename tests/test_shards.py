@@ -11,12 +11,17 @@ import torch
 from filelock import FileLock
 from interrupted import SETTINGS, Images, tiny_model
 from safetensors.torch import save
+from torch import nn
+from torch.utils.data import Subset, TensorDataset
+from torchvision.transforms import Normalize
 
 from paperlib.analysis import extract
 from paperlib.banks.bank import FeatureBank
 from paperlib.banks.shards import ShardError, ShardFolder
 from paperlib.banks.tensorfile import TYPE_NAMES, Column, write_tensors
-from paperlib.extraction.forward import Span
+from paperlib.extraction.fingerprint import fingerprint
+from paperlib.extraction.forward import Extraction, Span
+from paperlib.extraction.options import ExtractOptions
 from paperlib.study.paths import ROOT
 
 EVERYTHING = list(range(23))
@@ -188,12 +193,79 @@ def test_other_weights_are_refused(out):
         make(out, images, head="1")
 
 
+class Scaled(TensorDataset):
+    """Images in memory that a transform changes."""
+
+    def __init__(self, transform):
+        super().__init__(PIXELS, LABELS)
+        self.transform = transform
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return self.transform(x), y
+
+
+def network(activation):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 5), activation(), nn.Linear(5, 3))
+
+
+PIXELS, LABELS = Images(12).x, torch.arange(12) % 3
+ITEMS = list(zip(PIXELS, LABELS.tolist(), strict=True))
+CHANGES = {  # what two runs have, and what tells the second from the first
+    "images": ((PIXELS, LABELS), (PIXELS.flip(0), LABELS), "tensors_sha256"),
+    "arrays": ((PIXELS.numpy(), LABELS), (PIXELS.numpy() / 2, LABELS), "tensors_sha256"),
+    "labels": ((PIXELS, LABELS), (PIXELS, 2 - LABELS), "tensors_sha256"),
+    "items": (ITEMS, ITEMS[::-1], "items_sha256"),
+    "a subset": (Subset(ITEMS, [0, 1, 2]), Subset(ITEMS, [0, 1, 3]), "subset_sha256"),
+    "a transform": (
+        Scaled(Normalize([0.5] * 3, [0.5] * 3)),
+        Scaled(Normalize([0.5] * 3, [0.2] * 3)),
+        "transforms",
+    ),
+}
+
+
+def fingerprint_of(images, activation=nn.ReLU):
+    options = ExtractOptions(device="cpu")
+    return fingerprint(Extraction(network(activation), {"train": images}, options))
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_other_images_have_another_fingerprint(case):
+    first, second, name = CHANGES[case]
+    before, after = fingerprint_of(first), fingerprint_of(second)
+    assert [key for key in before if before[key] != after[key]] == [name]
+
+
+def test_addresses_in_memory_are_no_part_of_a_fingerprint():
+    one, other = Scaled(lambda x: x), Scaled(lambda x: x)
+    assert repr(one.transform) != repr(other.transform)
+    assert fingerprint_of(one) == fingerprint_of(other)
+
+
+def test_rows_of_two_inputs_are_never_mixed(out):
+    """The first run ends at a NaN; the second is of other labels, or of other layers."""
+    broken = PIXELS.clone()
+    broken[9] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        extract(network(nn.ReLU), train=(broken, LABELS), out=out, **SETTINGS)
+    with pytest.raises(ShardError, match=r"tensors_sha256 was .*or delete the folder"):
+        extract(network(nn.ReLU), train=(PIXELS, 2 - LABELS), out=out, **SETTINGS)
+    with pytest.raises(ShardError, match=r"other settings \(layers_sha256 was .*to start again"):
+        extract(network(nn.GELU), train=(broken, LABELS), out=out, **SETTINGS)
+
+
 def test_unusable_folders_are_named(out, parts, tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
         make(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         make(tmp_path / "file" / "bank.safetensors")
+    parts.touch()
+    with pytest.raises(ShardError, match=r"bank\.safetensors\.parts is no folder, and shards"):
+        make(out)
+    parts.unlink()
     parts.mkdir()
     (parts / "notes.txt").touch()
     with pytest.raises(ShardError, match=r"holds \['notes\.txt'\] but no manifest"):

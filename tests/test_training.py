@@ -204,5 +204,21 @@ def test_bad_input_is_named_on_the_command_line(folder, tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore")
 def test_an_infinite_loss_stops_the_run(images, tmp_path):
     recipe = Recipe(**TINY | {"learning_rate": 1e30})
-    with pytest.raises(TrainingError, match=r"the loss of resnet8-seed0.* is (nan|inf) in epoch"):
+    with pytest.raises(
+        TrainingError, match=r"resnet8-seed0.* diverges in epoch .*a lower learning"
+    ):
         train(recipe, *images, tmp_path / "net.safetensors", CPU, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_last_step_that_spoils_the_network_is_noticed(images, tmp_path):
+    """One step in all: its loss is taken before the weights are lost."""
+    recipe = Recipe(**TINY | {"learning_rate": 1e30, "epochs": 1, "batch_size": 1000})
+    with pytest.raises(TrainingError, match=r"its loss is [0-9.]+, its test accuracy nan"):
+        train(recipe, *images, tmp_path / "net.safetensors", CPU, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_largest_seed_can_be_drawn_from(images):
+    batches = Batches(images[0], CPU, 4)
+    assert len(next(batches.epoch(2**64 - 1, 3, 4))[1]) == 4

@@ -45,6 +45,17 @@ def write_bank(
     write_tensors(path, columns, {HEADER_KEY: json.dumps(header, sort_keys=True)})
 
 
+def holds_bank(path: Path) -> bool:
+    """Whether a file says that it is a bank; its content is not checked."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return HEADER_KEY in (file.metadata() or {})
+    except SafetensorError:
+        return False
+
+
 def read_bank(path: Path) -> tuple[dict, dict[str, Tensor]]:
     """The header and the tensors of a bank file, mapped into memory; schema and digest checked.
 

@@ -71,8 +71,11 @@ class ShardFolder:
     def locked(self) -> Iterator[None]:
         """Make the folder and keep other processes out of it; the system unlocks it if we die.
 
-        Raises ShardError where another process is in it, OSError where nothing can be written.
+        Raises ShardError where another process is in it or a file in its place, OSError where
+        nothing can be written.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise ShardError(f"{self.path} is no folder, and shards belong there; move it away")
         self.path.mkdir(parents=True, exist_ok=True)
         busy = f"another process is writing to {self.path}: wait for it, or write elsewhere"
         lock = FileLock(self.lock, timeout=0)

@@ -123,9 +123,14 @@ class Extraction:
         # A GPU likes channels last in lower precision only
         channels_last = self.device.type == "cpu" or self.lower or is_half(model)
         self.model = inference_copy(model, self.options.blocks, channels_last=channels_last)
-        if self.options.precision == "float32":
-            self.model = self.model.float()
         self.head_name, self.final = split_head(self.model, self.options.head)
+        if self.options.precision == "float32":
+            if self.model is model and any(w.dtype != torch.float32 for w in model.parameters()):
+                raise ValueError(
+                    "precision 'float32' would change this network, which deepcopy cannot copy; "
+                    "give its float32 version, or choose precision 'auto'"
+                )
+            self.model.float()
         datasets = {split: images.dataset for split, images in self.images.items()}
         self.class_names = class_names(datasets, self.final.out_features)
         self.blocks = named_blocks(self.model, self.options.blocks)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 def captured_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the input of every call of `head`; the hook is removed whatever happens."""
     inputs: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    hook = head.register_forward_pre_hook(
+        lambda _, args, named: inputs.append((*args, *named.values())[0]), with_kwargs=True
+    )
     try:
         yield inputs
     finally:
@@ -25,7 +28,10 @@ def _pool(name: str, pooled: dict[str, Tensor], module: nn.Module, _, output: Te
         raise ValueError(f"block {name!r} must give [n, D] or [n, D, H, W]; it gave {found}")
     if name in pooled:
         raise ValueError(f"block {name!r} ({type(module).__name__}) runs twice in a forward pass")
-    pooled[name] = output.float().mean(dim=(2, 3)) if output.ndim == 4 else output.float()
+    if output.ndim == 4:
+        pooled[name] = output.float().mean(dim=(2, 3))
+    else:  # a copy: what follows may work in place, as AlexNet's ReLUs do
+        pooled[name] = output.to(torch.float32, copy=True)
 
 
 @contextmanager

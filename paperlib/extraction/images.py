@@ -1,12 +1,14 @@
 """Images in every form that people have, as one: a map-style dataset of (image, label)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Number
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -38,12 +40,13 @@ def as_images(given: object) -> Images:
     """Images from whatever of `FORMS` is given.
 
     Of a DataLoader the dataset is taken, in the dataset's order, and its `collate_fn`; batches,
-    order and workers are the extraction's own.  A pair is X `[N, ...] float` and y `[N] int`.
+    order and workers are the extraction's own.  A pair is X `[N, ...] float` and y `[N] int`, which
+    may be a list or a Series as well.
     Raises TypeError for anything else, naming what can be taken.
     """
     if isinstance(given, DataLoader):
         return _from_loader(given)
-    if isinstance(given, tuple) and len(given) == 2 and all(_is_array(part) for part in given):
+    if isinstance(given, tuple) and len(given) == 2 and _is_array(given[0]):
         return Images(_pair(*given), collate_readable)
     if isinstance(given, IterableDataset):
         raise TypeError(f"an IterableDataset cannot be resumed or counted; give {FORMS}")
@@ -58,8 +61,18 @@ def _is_array(part: object) -> bool:
     return isinstance(part, Tensor | np.ndarray)
 
 
-def _pair(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> TensorDataset:
-    x, y = torch.as_tensor(x), torch.as_tensor(y)
+def _numbers(name: str, values: object) -> Tensor:
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} must not be masked; leave masked images out")
+    is_column = hasattr(values, "__array__") and not _is_array(values)
+    try:
+        return torch.as_tensor(np.array(values) if is_column else values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be numbers: {error}") from error
+
+
+def _pair(x: object, y: object) -> TensorDataset:
+    x, y = _numbers("images", x), _numbers("labels", y)
     if y.ndim != 1 or len(x) != len(y):
         raise ValueError(
             f"a pair (X, y) must be images [N, ...] and labels [N]; got {list(x.shape)} and "
@@ -70,9 +83,10 @@ def _pair(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> TensorDataset:
 
 def _from_loader(loader: DataLoader) -> Images:
     """The dataset behind a loader: all of it, or the part that its sampler draws from."""
-    dataset, sampler = loader.dataset, loader.sampler
-    if isinstance(dataset, IterableDataset) or loader.batch_sampler is None:
+    dataset, batches = loader.dataset, loader.batch_sampler
+    if isinstance(dataset, IterableDataset) or batches is None:
         raise TypeError(f"a DataLoader must draw batches from a map-style dataset; give {FORMS}")
+    sampler = batches.sampler if type(batches) is BatchSampler else batches
     if isinstance(sampler, SubsetRandomSampler):
         dataset = Subset(dataset, sorted(sampler.indices))
     elif not isinstance(sampler, SequentialSampler | RandomSampler):
@@ -80,6 +94,8 @@ def _from_loader(loader: DataLoader) -> Images:
             f"a DataLoader with a {type(sampler).__name__} may draw images twice or not at all; "
             "give its dataset, or a Subset of it"
         )
+    elif len(sampler.data_source) < len(dataset):
+        dataset = Subset(dataset, range(len(sampler.data_source)))
     own = loader.collate_fn
     return Images(dataset, collate_readable if own is default_collate else _Counted(own))
 
@@ -110,6 +126,8 @@ def collate_readable(items: list) -> tuple[list, int]:
                 f"an image must be a tensor, not a {type(item[0]).__name__}: end the dataset's "
                 "transform in ToTensor()"
             )
+        if not (isinstance(item[1], Number) or _is_array(item[1])):
+            raise ValueError(f"a label must be a whole number, not {item[1]!r}")
     shapes = {tuple(image.shape) for image, _ in readable}
     if len(shapes) > 1:
         found = ", ".join(str(list(shape)) for shape in sorted(shapes))
@@ -121,7 +139,9 @@ def check_batch(batch: Sequence) -> list:
     """`[images, labels]` of a batch; ValueError unless floats, and whole numbers `[n]`."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError("a batch must be (images, labels)")
-    x, y = (torch.as_tensor(part) for part in batch)
+    x, y = _numbers("images", batch[0]), _numbers("labels", batch[1])
+    if len(x) and not x[0].numel():
+        raise ValueError(f"images must hold pixels; a batch has the shape {list(x.shape)}")
     if not x.is_floating_point():
         raise ValueError(
             f"images must be floating-point, scaled as the network takes them, not {x.dtype}"
@@ -138,7 +158,8 @@ def class_names(datasets: Mapping[str, Dataset], num_classes: int) -> list[str]:
     """Names of the network's classes, from the `classes` of the datasets; [] where none has any.
 
     A dataset that holds only some of the network's classes names these, where its
-    `target_transform` turns its own labels into the network's.  Raises ValueError where the number
+    `target_transform` turns its own labels into the network's; several that become one are named
+    together, "cat/dog".  Raises ValueError where the number
     of classes does not fit the network, or the splits disagree.
     """
     named: dict[int, str] = {}
@@ -155,12 +176,24 @@ def class_names(datasets: Mapping[str, Dataset], num_classes: int) -> list[str]:
 def _labelled_names(split: str, dataset: Dataset, num_classes: int) -> dict[int, str]:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
-    names = list(getattr(dataset, "classes", []))
+    names = getattr(dataset, "classes", None)
+    names = [] if names is None else names
+    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
+        raise ValueError(
+            f"the `classes` of the {split} images must be a list of names, not {names!r}"
+        )
+    names = [str(name) for name in names]
     translate = getattr(dataset, "target_transform", None)
     if translate is None and names and len(names) != num_classes:
         raise ValueError(
-            f"the {split} images have {len(names)} classes ({', '.join(map(str, names[:10]))}), "
+            f"the {split} images have {len(names)} classes ({', '.join(names[:10])}), "
             f"the network tells {num_classes} apart; where these are some of the network's, give "
             "the dataset a `target_transform` from its labels to the network's"
         )
-    return {int(translate(i)) if translate else i: str(name) for i, name in enumerate(names)}
+    merged: dict[int, list[str]] = {}
+    for i, name in enumerate(names):
+        label = translate(i) if translate else i
+        if not isinstance(label, Number) and getattr(label, "ndim", None) != 0:
+            raise ValueError(f"`target_transform` must give whole numbers, not {label!r}")
+        merged.setdefault(int(label), []).append(name)
+    return {label: "/".join(own) for label, own in merged.items()}

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Images per forward pass on the CPU, so that activations stay in the caches: 64, or 4 of 224 x 224
@@ -21,21 +23,32 @@ def inference_copy(
 
     BN(W * x + b) = (s W) * x + (s (b - mean) + shift),  s = scale / sqrt(variance + eps)
 
-    A batch norm that alone reads a convolution is folded into it; module names stay, and the
-    outputs of the modules named in `keep`.  With `channels_last` weights lie so, which the CPU and
-    lower precisions like.  A network that cannot be traced keeps its batch norms, and so does one
-    of lower precision, where folding would round; one that cannot be copied is returned as it is.
+    A batch norm that alone reads a convolution is folded into it, where nothing else reads the
+    weights; module names stay, and the outputs of the modules named in `keep`.  With
+    `channels_last` weights lie so, which the CPU and lower precisions like.  A network that cannot
+    be traced keeps its batch norms, and so does one of lower precision, where folding would round;
+    one that cannot be copied is returned as it is.
+    Raises ValueError for lazy layers that have no weights yet.
     """
     try:
         copy = deepcopy(model).eval()
     except Exception:  # whatever the user's own module raises
         return model
+    if any(map(is_lazy, copy.parameters())):
+        raise ValueError("the network has lazy layers without weights: run it on one batch first")
     if not is_half(copy):
         for convolution, norm in _foldable(copy, keep):
             pair = copy.get_submodule(convolution), copy.get_submodule(norm)
             copy.set_submodule(convolution, fuse_conv_bn_eval(*pair))
-            copy.set_submodule(norm, nn.Identity())
+            copy.set_submodule(norm, _passing(pair[1]))
     return copy.to(memory_format=torch.channels_last) if channels_last else copy
+
+
+def _passing(norm: nn.Module) -> nn.Module:
+    """What gives its input back, and holds what a forward pass may read of a batch norm."""
+    identity = nn.Identity()
+    vars(identity).update(vars(norm))
+    return identity
 
 
 def is_half(model: nn.Module) -> bool:
@@ -51,6 +64,7 @@ def _foldable(model: nn.Module, keep: Sequence[str]) -> list[tuple[str, str]]:
         return []
     modules = dict(model.named_modules())
     calls = Counter(node.target for node in nodes if node.op == "call_module")
+    read = {id(attrgetter(node.target)(model)) for node in nodes if node.op == "get_attr"}
     pairs = []
     for norm in nodes:
         convolution = norm.args[0] if norm.op == "call_module" and norm.args else None
@@ -61,8 +75,9 @@ def _foldable(model: nn.Module, keep: Sequence[str]) -> list[tuple[str, str]]:
         kinds = type(first) in CONVOLUTIONS and type(second) in NORMS
         once = len(convolution.users) == calls[names[0]] == calls[names[1]] == 1
         hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (first, second))
+        bare = any(id(weight) in read for weight in first.parameters())  # outside its own call
         cut = any(_inside(names[0], block) > _inside(names[1], block) for block in keep)
-        if kinds and once and not hooked and not cut and second.running_mean is not None:
+        if kinds and once and not (hooked or bare or cut) and second.running_mean is not None:
             pairs.append(names)
     return pairs
 

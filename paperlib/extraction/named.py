@@ -8,8 +8,9 @@ from pathlib import Path
 
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank
 from paperlib.extraction.distributed import processes
+from paperlib.extraction.fingerprint import files_sha256
 from paperlib.extraction.options import ExtractOptions, choose_device
-from paperlib.extraction.resumable import files_sha256, save_features
+from paperlib.extraction.resumable import save_features
 from paperlib.networks.datasets import load_dataset
 from paperlib.networks.head import residual_blocks
 from paperlib.networks.named import load_network

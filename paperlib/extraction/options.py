@@ -1,10 +1,13 @@
 """How a network is run over images: what every way of extracting has in common."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
+
+from paperlib.subsets.generators import check_whole
 
 SHARD_SIZE = 2048  # images: 25 MB of a ResNet-50 on ImageNet, some minutes of a CPU
 TIMEOUT = 1800.0  # seconds that a process waits for the others at the end of each shard
@@ -30,7 +33,7 @@ class ExtractOptions:
     - `shard_size`: images kept safe at a time, where a bank is written to the disk;
     - `timeout`: seconds to wait for another process; `progress`: show a bar.
 
-    Raises ValueError for a number below 1 and for an unknown precision.
+    Raises ValueError for what is not a whole number from 1 and for an unknown precision.
     """
 
     head: str | None = None
@@ -47,11 +50,14 @@ class ExtractOptions:
         if self.precision not in PRECISIONS:
             choices = ", ".join(PRECISIONS)
             raise ValueError(f"unknown precision {self.precision!r}; choose from {choices}")
-        for name, least in (("batch_size", 1), ("shard_size", 1), ("workers", 0)):
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
-        if not self.timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
+        check_whole("batch_size", self.batch_size, 1)
+        check_whole("shard_size", self.shard_size, 1)
+        if self.workers is not None:
+            check_whole("workers", self.workers, 0)
+        if not (isinstance(self.timeout, Real) and self.timeout > 0):
+            raise ValueError(f"timeout must be above 0 seconds, not {self.timeout!r}")
+        if isinstance(self.blocks, str) or not isinstance(self.blocks, Collection):
+            raise ValueError(f"blocks must be a list of names of modules, not {self.blocks!r}")
 
     @property
     def images_per_shard(self) -> int:
@@ -70,11 +76,12 @@ def choose_device(device: str = "auto") -> torch.device:
     if device == "cuda":
         device = f"cuda:{_own_gpu()}"
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen).cpu()  # "meta" has nothing to bring back
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used ({reason}); try auto or cpu") from error
-    return torch.device(device)
+    return chosen
 
 
 def _own_gpu() -> int:

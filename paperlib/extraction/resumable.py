@@ -7,19 +7,17 @@ two: an interrupted run, or one of several processes, gives the numbers of an un
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from torchvision.datasets import DatasetFolder
 from tqdm import tqdm
 
 from paperlib.banks.bank import FeatureBank
+from paperlib.banks.files import holds_bank
 from paperlib.banks.shards import ShardFolder
-from paperlib.banks.tensorfile import Column, content_sha256
 from paperlib.extraction.distributed import Processes, processes
 from paperlib.extraction.features import collected, versions
+from paperlib.extraction.fingerprint import fingerprint
 from paperlib.extraction.forward import Extraction, Span
 from paperlib.extraction.options import ExtractOptions
 from paperlib.subsets.counting import ClassStatistics
@@ -40,18 +38,17 @@ def save_features(
     when the bank is whole. Under torchrun the processes share the shards, which all machines must
     see.
 
-    Raises what `extract_features` raises, ShardError where the shards there were made with other
-    settings or another process is at them, LostProcessError where another process of the group is
-    killed or silent for `options.timeout` seconds, and OSError for a full disk; what is finished
-    stays.
+    Raises what `extract_features` raises, ShardError where the shards there have another
+    `fingerprint` or another process is at them, LostProcessError where another process of the group
+    is killed or silent for `options.timeout` seconds, and OSError for a full disk and where `out`
+    is a file but no bank; what is finished stays.
     """
     out = Path(out)
-    if out.is_dir():
-        raise IsADirectoryError(f"{out} is a folder; name a file for the bank")
+    _check_target(out)
     job = Extraction(model, images, options)
     made = (metadata or {}) | {"versions": versions()}
     shard_size = job.options.images_per_shard
-    settings = made | _fingerprint(job) | {"shard_size": shard_size}
+    settings = made | fingerprint(job) | {"shard_size": shard_size}
     spans = job.spans(shard_size)
     folder = ShardFolder(out.with_name(f"{out.name}.parts"), len(spans), settings)
     with processes(job.device, job.options.timeout) as group, ExitStack() as held:
@@ -79,28 +76,15 @@ def save_features(
     return bank
 
 
-def _fingerprint(job: Extraction) -> dict:
-    """What two runs must share for their shards to belong to one bank."""
-    weights = {k: Column.of(v) for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
-    return {
-        "images": job.counts,
-        "files_sha256": {s: files_sha256(images.dataset) for s, images in job.images.items()},
-        "class_names": job.class_names,
-        "weights_sha256": content_sha256(weights),
-        "head": job.head_name,
-        "blocks": list(job.blocks),
-        "device": job.device.type,
-        "precision": job.options.precision,
-        "batch_size": job.options.batch_size,
-    }
-
-
-def files_sha256(images: Dataset) -> str | None:
-    """Digest of the names and labels of an image folder; None for other datasets."""
-    if not isinstance(images, DatasetFolder):
-        return None
-    listed = (f"{path.removeprefix(str(images.root))} {y}\n" for path, y in images.samples)
-    return sha256("".join(listed).encode()).hexdigest()
+def _check_target(out: Path) -> None:
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the bank's name must be UTF-8, not {str(out)!a}") from error
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; name a file for the bank")
+    if out.exists() and not holds_bank(out):
+        raise FileExistsError(f"{out} is there and is no bank: delete it, or name another file")
 
 
 def _progress_bar(job: Extraction, left: int, group: Processes) -> tqdm:

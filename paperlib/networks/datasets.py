@@ -1,5 +1,6 @@
 """Labelled images by name: `cifar10[:N]`, `imagefolder:PATH` and `imagenet:PATH`."""
 
+import os
 import warnings
 from collections.abc import Callable
 from itertools import groupby
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torchvision
 from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
 
 from paperlib.networks.assets import cache_folder, download, find_asset
 from paperlib.networks.strips import CifarStrips
@@ -17,7 +19,6 @@ SPLITS = ("train", "test")
 SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val")}
 IMAGENET_FOLDERS = {"train": ("train",), "test": ("val",)}  # its "test" has no labels
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 class UnreadableImageError(OSError):
@@ -28,25 +29,30 @@ def read_image(path: str | Path) -> Image.Image:
     """Decode one file to RGB: greyscale is repeated, palettes are looked up, alpha is dropped.
 
     Of an animation the first frame is taken.  Raises UnreadableImageError, with the file's name,
-    for whatever Pillow cannot decode and for more pixels than its limit, 89 million.
+    for whatever Pillow cannot decode, for more pixels than its limit, 89 million, and for pixels of
+    32 bits.
     """
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             opened = Image.open(path)  # a small file may ask for more than the memory holds
         with opened as image:
-            if image.mode.startswith("I;16"):  # 16-bit greyscale: convert() alone would clip it
+            sixteen = image.mode == "I" and image.format in ("PNG", "PPM")
+            if sixteen or image.mode.startswith("I;16"):  # convert() alone would clip the grey
                 image = image.point(lambda value: value / 256).convert("L")
+            elif image.mode in ("I", "F"):
+                raise ValueError("pixels of 32 bits have no known range; save it with 8 or 16")
             elif image.mode == "P":  # by way of RGBA, for palettes with transparent entries
                 image = image.convert("RGBA")
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, *BOMBS) as error:
+    except Exception as error:  # damaged files raise MemoryError, NotImplementedError, TypeError
         raise UnreadableImageError(f"cannot read the image file {path}: {error}") from error
 
 
 class ImageFolder(torchvision.datasets.ImageFolder):
     """Images in one folder per class; an unreadable file raises, or yields None if skipped.
 
-    `per_class` keeps so many images of each class, evenly spaced among its sorted file names.
+    Hidden files and folders, and links to a folder above, hold no images.  `per_class` keeps so
+    many images of each class, evenly spaced among its sorted file names.
     """
 
     def __init__(
@@ -64,14 +70,25 @@ class ImageFolder(torchvision.datasets.ImageFolder):
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         """The class folders and their labels.  Raises FileNotFoundError where there are none."""
-        try:
-            return super().find_classes(directory)
-        except FileNotFoundError as error:
-            files = sorted(path.name for path in Path(directory).iterdir())[:5]
+        paths = sorted(Path(directory).iterdir())
+        classes = [path.name for path in paths if path.is_dir() and not _hidden_or_loop(path)]
+        if not classes:
             raise FileNotFoundError(
                 f"{directory} has no class folders: expected {directory}/<class>/<image>; "
-                f"found there: {files or 'nothing'}"
-            ) from error
+                f"found there: {[path.name for path in paths[:5]] or 'nothing'}"
+            )
+        return classes, {name: label for label, name in enumerate(classes)}
+
+    @staticmethod
+    def make_dataset(directory: str, class_to_idx: dict[str, int], *_, **__) -> list:
+        """The image files and their labels.  Raises FileNotFoundError for classes without any."""
+        files = {name: _image_files(os.path.join(directory, name)) for name in sorted(class_to_idx)}
+        if empty := [name for name, own in files.items() if not own]:
+            raise FileNotFoundError(
+                f"{directory}: no images in the class folders {', '.join(empty[:5])}; names of "
+                f"images end in {', '.join(IMG_EXTENSIONS)}"
+            )
+        return [(file, class_to_idx[name]) for name, own in files.items() for file in own]
 
     def __getitem__(self, index: int):
         try:
@@ -102,6 +119,23 @@ class ImageNetFolder(ImageFolder):
                 "for other classes use imagefolder:PATH"
             )
         return found, {name: labels[name] for name in found}
+
+
+def _hidden_or_loop(path: Path) -> bool:
+    above = path.is_symlink() and path.is_dir() and {parent.resolve() for parent in path.parents}
+    return path.name.startswith(".") or bool(above and path.resolve() in above)
+
+
+def _image_files(folder: str) -> list[str]:
+    """Image files at any depth, in the order of torchvision: by folder, then by name."""
+    found = []
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _hidden_or_loop(Path(root, name))]
+        shown = (name for name in files if not name.startswith("."))
+        found += [
+            (root, name) for name in shown if has_file_allowed_extension(name, IMG_EXTENSIONS)
+        ]
+    return [os.path.join(*place) for place in sorted(found)]
 
 
 def imagenet_ids() -> list[str]:

@@ -9,7 +9,8 @@ from filelock import FileLock
 
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank
 from paperlib.banks.files import BankError
-from paperlib.extraction.named import files_sha256, make_bank
+from paperlib.extraction.fingerprint import files_sha256
+from paperlib.extraction.named import make_bank
 from paperlib.extraction.options import ExtractOptions, choose_device
 from paperlib.networks.datasets import load_dataset
 from paperlib.study.paths import ROOT, data_folder

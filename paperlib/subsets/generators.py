@@ -12,13 +12,19 @@ def check_whole(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
-def numpy_generator(seed: int) -> np.random.Generator:
-    """NumPy's generator.  Raises ValueError for a seed that is no whole number of at least 0."""
+def _check_seed(seed: int) -> None:
     check_whole("seed", seed, 0)
+    if seed >= 2**64:
+        raise ValueError(f"seed must be below 2**64, not {seed}")
+
+
+def numpy_generator(seed: int) -> np.random.Generator:
+    """NumPy's generator.  Raises ValueError unless 0 <= seed < 2^64, a whole number."""
+    _check_seed(seed)
     return np.random.default_rng(seed)
 
 
 def torch_generator(seed: int) -> torch.Generator:
     """PyTorch's generator on the CPU.  Raises ValueError as `numpy_generator` does."""
-    check_whole("seed", seed, 0)
+    _check_seed(seed)
     return torch.Generator().manual_seed(seed)

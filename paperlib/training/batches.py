@@ -56,7 +56,7 @@ class Batches:
         """
         number, device = len(self), self.labels.device
         # Drawn on the CPU from (seed, epoch) alone: a resumed run goes on as if nothing had been
-        draw = torch.Generator().manual_seed(seed * EPOCHS_APART + epoch)
+        draw = torch.Generator().manual_seed((seed * EPOCHS_APART + epoch) % 2**64)
         order = torch.randperm(number, generator=draw).to(device)
         corner = torch.randint(2 * PADDING + 1, (2, number), generator=draw).to(device)
         flip = (torch.rand(number, generator=draw) < 0.5).to(device)

@@ -1,6 +1,7 @@
 """Training a CIFAR ResNet: resumable after any epoch, the same for a seed on one device."""
 
 import json
+import math
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +45,7 @@ def train(
     After every epoch the state is kept in `out` with the suffix `.state.safetensors`; the same call
     goes on from there, to the same network bit for bit on the same device and number of threads.
     Images are datasets of (PIL image of 32 x 32, label).  Raises TrainingError where the state is
-    another recipe's or the loss is not finite, ValueError for unusable images.
+    another recipe's or the loss or an output is not finite, ValueError for unusable images.
     """
     out = Path(out)
     state = out.with_suffix(".state.safetensors")
@@ -66,13 +67,17 @@ def train(
                 rate = recipe.rate(epoch * steps + i, steps)
                 now, correct = _step(model, optimizer, x, y, rate)
                 loss, right = loss + now * len(y), right + correct
-            if not torch.isfinite(torch.as_tensor(loss)):
-                raise TrainingError(f"the loss of {recipe.name} is {loss} in epoch {epoch + 1}")
+            accuracy = _accuracy(model, test)
+            if not math.isfinite(float(loss) + accuracy):
+                raise TrainingError(
+                    f"{recipe.name} diverges in epoch {epoch + 1}: its loss is {float(loss):g}, "
+                    f"its test accuracy {accuracy:g}; try a lower learning rate"
+                )
             row = {
                 "epoch": epoch + 1,
                 "loss": round(float(loss) / len(batches), 6),
                 "train accuracy, %": round(100 * int(right) / len(batches), 3),
-                "test accuracy, %": round(_accuracy(model, test), 3),
+                "test accuracy, %": round(accuracy, 3),
             }
             history.append(row)
             _save(state, model, _record(recipe, history, device, batches, test), optimizer)
@@ -101,10 +106,12 @@ def _step(
 
 @torch.inference_mode()
 def _accuracy(model: nn.Module, images: Batches) -> float:
+    """The share of images that a network classifies correctly; NaN for outputs not finite."""
     model.eval()
-    right = sum((model(x).argmax(dim=1) == y).sum() for x, y in images.in_order())
+    logits = torch.cat([model(x) for x, _ in images.in_order()])
     model.train()
-    return 100 * int(right) / len(images)
+    right = (logits.argmax(dim=1) == images.labels).sum()
+    return 100 * int(right) / len(images) if logits.isfinite().all() else math.nan
 
 
 def _start(
