@@ -80,6 +80,7 @@ def test_a_claim_is_recorded_and_a_figure_shown(path, notebook):
     assert images or path.stem.startswith("09")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # pandas meets the pretended GPU
 @pytest.mark.parametrize("number", ["00", "02", "03", "04", "05"])
 def test_a_notebook_runs_whole_with_its_banks_on_a_gpu(number, tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERLIB_FIGURES", str(tmp_path))
