@@ -22,7 +22,7 @@ from benchmarks.measure import machine
 from benchmarks.pages import write_between
 from paperlib.banks.atomic import write_text
 from paperlib.banks.bank import SPLIT_CODES, FeatureBank, LinearHead
-from paperlib.extraction.resumable import files_sha256
+from paperlib.extraction.fingerprint import files_sha256
 from paperlib.networks.datasets import imagenet_ids, load_dataset
 from paperlib.study.parameters import parameters_for
 from paperlib.study.paths import ROOT
