@@ -7,6 +7,7 @@ import sys
 import time
 
 import nbformat
+import papermill
 import pytest
 
 from paperlib.__main__ import main
@@ -66,6 +67,27 @@ def test_bad_input_is_named(project, capsys):
     with pytest.raises(SystemExit):
         main(["reproduce", "--tier", "moon"])
     assert not (project / "build").exists()
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_kernel_that_does_not_start_is_tried_once_more(failures, project, monkeypatch):
+    (source,), tries = find_notebooks(["00"]), []
+    folder = project / "build"
+    folder.mkdir()
+    execute = papermill.execute_notebook
+
+    def sometimes(given, partial, *arguments, **settings):
+        tries.append(given)
+        if len(tries) <= failures:
+            partial.write_text(given.read_text())
+            raise RuntimeError("Kernel didn't respond in 60 seconds")
+        return execute(given, partial, *arguments, **settings)
+
+    monkeypatch.setattr(papermill, "execute_notebook", sometimes)
+    outcome = reproduce.run_notebook(source, folder, {})
+    assert len(tries) == 2
+    assert outcome.error == "" if failures == 1 else "kernel does not start" in outcome.error
+    assert outcome.path.exists()
 
 
 def test_the_scorecard_runs_last(project, capsys):

@@ -71,21 +71,34 @@ def run_notebook(source: Path, folder: Path, parameters: Mapping) -> Outcome:
     started = time.monotonic()
     partial, finished = _partial(source, folder), folder / source.name
     failed = folder / f"{source.stem}.failed.ipynb"
-    settings = {"cwd": source.parent, "progress_bar": False, "kernel_name": "python3"}
     try:
-        papermill.execute_notebook(
-            source, partial, parameters, extra_arguments=QUIET_KERNEL, **settings
-        )
+        _execute(source, partial, parameters)
     except PapermillExecutionError as error:
         reason = f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
     except DeadKernelError:
         reason = f"cell [{_running_cell(partial)}]: the kernel died (killed, or out of memory)"
+    except RuntimeError as error:
+        reason = f"its kernel does not start: {error}"
     else:
         os.replace(partial, finished)
         failed.unlink(missing_ok=True)
         return Outcome(source.stem, finished, time.monotonic() - started)
     os.replace(partial, failed)
     return Outcome(source.stem, failed, time.monotonic() - started, reason)
+
+
+def _execute(source: Path, partial: Path, parameters: Mapping) -> None:
+    settings = {"cwd": source.parent, "progress_bar": False, "kernel_name": "python3"}
+    for last in (False, True):
+        try:
+            papermill.execute_notebook(
+                source, partial, parameters, extra_arguments=QUIET_KERNEL, **settings
+            )
+            return
+        except RuntimeError as error:
+            # Before a kernel listens, another may have taken a port that was free when chosen
+            if last or isinstance(error, DeadKernelError):
+                raise
 
 
 def _running_cell(partial: Path) -> int:
