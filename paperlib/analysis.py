@@ -200,9 +200,11 @@ def _check_alike(one: FeatureBank, other: FeatureBank) -> None:
     if shapes[0] != shapes[1]:
         found = " and ".join(f"{d} filters, {c} classes" for d, c in shapes)
         raise ValueError(f"the banks are of different networks: {found}")
-    numbers = [str(c) for c in range(one.num_classes)]  # of banks that were given no names
+    unnamed = [str(c) for c in range(one.num_classes)]  # what a bank calls them by itself
+    if unnamed in (one.class_names, other.class_names):
+        return
     for mine, theirs in zip(one.class_names, other.class_names, strict=True):
-        if mine != theirs and numbers not in (one.class_names, other.class_names):
+        if mine != theirs:
             raise ValueError(f"the banks are of different classes: {mine!r} and {theirs!r}")
 
 

@@ -39,6 +39,18 @@ class Browser:
             self.note("request that leaves the site", request.url)
 
 
+def until(page, expression: str) -> None:
+    """Wait till an expression is true, for 10 seconds at most.
+
+    Not `wait_for_function`: where that must try again, the policy of our pages forbids its eval.
+    """
+    for _ in range(200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never true: {expression}")
+
+
 # A module's, not the session's: while playwright runs, no other test can run an event loop
 @pytest.fixture(scope="module")
 def chromium():

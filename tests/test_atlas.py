@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import WIDTHS, browser, chromium  # noqa: F401
+from browser import WIDTHS, browser, chromium, until  # noqa: F401
 from PIL import Image
 
 from paperlib.__main__ import main
@@ -285,8 +285,7 @@ def test_every_run_opens(open_page):
     page = open_page()
     for name in load_runs():
         page.select_option("#run", name)
-        # Not `wait_for_function`: where it has to try again, the page's policy forbids its eval
-        page.wait_for_url(re.compile(re.escape(name.replace(":", "%3A"))))
+        until(page, f"location.hash.includes('{name.replace(':', '%3A')}')")
         assert page.locator("#cards button").count() == 5
 
 
@@ -345,7 +344,7 @@ def test_charts_follow_the_width(open_page):
       (bar) => bar.getBoundingClientRect().right)) / innerWidth"""
     narrow = page.evaluate(rightmost)
     page.set_viewport_size({"width": 1000, "height": 900})
-    page.wait_for_function(f"({rightmost})() > 0.9")
+    until(page, f"({rightmost})() > 0.9")
     assert 0.9 < narrow < 1 and page.evaluate(rightmost) < 1
 
 

@@ -5,6 +5,7 @@ from deep inside a library counts as obscure and fails here.
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -179,6 +180,22 @@ CASES = {
     "bank: no features": (lambda: bank(features=None), "features must be a tensor, an array or"),
     "bank: ragged features": (lambda: bank(features=[[1.0], [1.0, 2.0]]), "an array or lists of"),
     "bank: complex features": (lambda: bank(features=X + 0j), "features must be real numbers"),
+    "bank: sparse features": (
+        lambda: bank(features=X.to_sparse()),
+        "features must be a dense tensor with values, not torch.sparse_coo",
+    ),
+    "bank: features without values": (
+        lambda: bank(features=X.to("meta")),
+        "features must be a dense tensor with values, not meta",
+    ),
+    "bank: masked features": (
+        lambda: bank(features=np.ma.masked_less(X.numpy(), 0.5)),
+        "features must not be masked",
+    ),
+    "bank: a table of text": (
+        lambda: bank(features=pd.DataFrame([["a"]] * N)),
+        "features must be a tensor, an array or lists of numbers",
+    ),
     "bank: text as labels": (lambda: bank(labels="abc"), "labels must be a tensor, an array or"),
     "bank: infinite labels": (lambda: bank(labels=Y + INF), "whole numbers from 0, found inf"),
     "bank: split codes of two dimensions": (
@@ -705,14 +722,23 @@ CASES = {
         "a DataLoader with a WeightedRandomSampler may draw images twice",
     ),
     "images: without pixels": (lambda: extract((X[:, :0], Y)), r"must hold pixels; .* \[12, 0\]"),
-    "images: labels are text": (lambda: extract((X, ["a"] * N)), "labels must be numbers"),
-    "images: an array of text": (lambda: extract((X, np.array(["a"] * N))), "labels must be numb"),
-    "images: no labels at all": (lambda: extract((X, None)), "labels must be numbers"),
+    "images: labels are text": (
+        lambda: extract((X, ["a"] * N)),
+        "labels must be a tensor, an array or",
+    ),
+    "images: an array of text": (
+        lambda: extract((X, np.array(["a"] * N))),
+        "labels must be a tensor, an array or",
+    ),
+    "images: no labels at all": (
+        lambda: extract((X, None)),
+        "labels must be a tensor, an array or",
+    ),
     "images: a label is text": (lambda: extract([(X[0], "a")]), "a label must be .*, not 'a'"),
     "images: a label is None": (lambda: extract([(X[0], None)]), "a label must be .*, not None"),
     "images: a loader of text": (
         lambda: extract(DataLoader(IMAGES, collate_fn=lambda items: (X[:1], ["a"]))),
-        "labels must be numbers",
+        "labels must be a tensor, an array or lists of numbers",
     ),
     "images: masked": (
         lambda: extract((np.ma.masked_less(X.numpy(), 0.5), Y)),
@@ -788,6 +814,11 @@ def test_a_bank_takes_what_is_whole():
     )
     assert given.labels.dtype == torch.int64 and given.split_codes.dtype == torch.uint8
     assert given.head.weight.dtype == torch.float32
+
+
+def test_a_bank_takes_tables():
+    given = bank(features=pd.DataFrame(X.numpy()), labels=pd.Series(Y.numpy()))
+    assert torch.equal(given.features, X) and torch.equal(given.labels, Y)
 
 
 def test_such_a_bank_comes_back_from_its_file(tmp_path):

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from browser import WIDTHS, browser, chromium  # noqa: F401
+from browser import WIDTHS, browser, chromium, until  # noqa: F401
 
 from paperlib.study.paths import NOTEBOOKS, ROOT
 from paperlib.study.rules import with_interval
@@ -182,7 +182,7 @@ def assert_it_fits(page):
     width = page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width, page.url
     drawn = "document.querySelectorAll('mjx-container svg').length"
-    page.wait_for_function(f"document.querySelectorAll('.math').length === {drawn}")
+    until(page, f"document.querySelectorAll('.math').length === {drawn}")
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,13 +11,19 @@ from paperlib.banks.tensorfile import TYPE_NAMES
 
 
 def real_numbers(name: str, values: object) -> Tensor:
-    """A tensor from a tensor, an array or nested lists of real numbers."""
+    """A dense tensor from a tensor, an array, a table of pandas or nested lists of real numbers."""
+    if np.ma.is_masked(values):
+        raise BankError(f"{name} must not be masked; leave out what is")
+    is_table = hasattr(values, "__array__") and not isinstance(values, Tensor | np.ndarray)
     try:
-        given = torch.as_tensor(values)
+        given = torch.as_tensor(np.array(values) if is_table else values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BankError(
             f"{name} must be a tensor, an array or lists of numbers: {error}"
         ) from error
+    if given.layout != torch.strided or given.is_meta:
+        kind = "meta" if given.is_meta else given.layout
+        raise BankError(f"{name} must be a dense tensor with values, not {kind}")
     if given.is_complex():
         raise BankError(f"{name} must be real numbers, not {given.dtype}")
     return given.detach()

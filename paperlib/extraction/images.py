@@ -20,6 +20,8 @@ from torch.utils.data import (
     default_collate,
 )
 
+from paperlib.banks.checks import real_numbers
+
 FORMS = (
     "an ImageFolder or any other map-style dataset of (image, label), a TensorDataset, a pair "
     "(X, y) of tensors or arrays, or a DataLoader of one of these"
@@ -61,18 +63,8 @@ def _is_array(part: object) -> bool:
     return isinstance(part, Tensor | np.ndarray)
 
 
-def _numbers(name: str, values: object) -> Tensor:
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name} must not be masked; leave masked images out")
-    is_column = hasattr(values, "__array__") and not _is_array(values)
-    try:
-        return torch.as_tensor(np.array(values) if is_column else values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be numbers: {error}") from error
-
-
 def _pair(x: object, y: object) -> TensorDataset:
-    x, y = _numbers("images", x), _numbers("labels", y)
+    x, y = real_numbers("images", x), real_numbers("labels", y)
     if y.ndim != 1 or len(x) != len(y):
         raise ValueError(
             f"a pair (X, y) must be images [N, ...] and labels [N]; got {list(x.shape)} and "
@@ -139,7 +131,7 @@ def check_batch(batch: Sequence) -> list:
     """`[images, labels]` of a batch; ValueError unless floats, and whole numbers `[n]`."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError("a batch must be (images, labels)")
-    x, y = _numbers("images", batch[0]), _numbers("labels", batch[1])
+    x, y = real_numbers("images", batch[0]), real_numbers("labels", batch[1])
     if len(x) and not x[0].numel():
         raise ValueError(f"images must hold pixels; a batch has the shape {list(x.shape)}")
     if not x.is_floating_point():

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib.subsets.order import Subsets, membership, subset_tensors
+from paperlib.subsets.order import Subsets, membership
 
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
@@ -43,9 +43,9 @@ class DecomposedHead(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
         super().__init__()
         check_head(weight, bias)
-        subsets = subset_tensors(subsets, len(weight))
-        member = membership(subsets, weight.shape[1]).to(weight.device)
-        self.num_classes, self.num_filters = weight.shape
+        num_classes, num_filters = weight.shape
+        member = membership(subsets, num_filters, num_classes).to(weight.device)
+        self.num_classes, self.num_filters = num_classes, num_filters
         classes, columns = member.nonzero(as_tuple=True)
         sizes = torch.bincount(classes, minlength=self.num_classes)
         self.register_buffer("columns", columns.int())

@@ -20,7 +20,7 @@ from paperlib.subsets.order import (
     row_chunks,
     subset_tensors,
 )
-from paperlib.subsets.sums import column_deviations, column_means
+from paperlib.subsets.sums import column_means
 
 SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
 ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit
@@ -66,7 +66,7 @@ def least_squares_refit(
     with subsets of one size are solved together.  Raises ValueError as `mean_fill` does.
     """
     _check_fit(weight, bias, features)
-    membership(subsets, weight.shape[1])  # checks them
+    member = membership(subsets, weight.shape[1], len(weight)).to(weight.device)
     subsets, mean = subset_tensors(subsets), column_means(features)
     chunks = row_chunks(features)
     padded = (F.pad(x.double() - mean, (0, 1), value=1.0) for (x,) in chunks)  # [n, D + 1]
@@ -82,7 +82,7 @@ def least_squares_refit(
         # pinv, because a filter that is dead on the train images makes the system singular
         inverse = torch.linalg.pinv(gram[kept[:, :, None], kept[:, None, :]], hermitian=True)
         refitted[rows, kept] = (inverse @ aims[rows, kept][:, :, None])[:, :, 0]
-    values = refitted[:, :-1] * membership(subsets, weight.shape[1]).to(weight.device)
+    values = refitted[:, :-1] * member
     intercepts = refitted[:, -1] - values @ mean
     return DecomposedHead(values.to(weight.dtype), intercepts.to(bias.dtype), subsets)
 
@@ -107,12 +107,13 @@ def _threads_for(size: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _unit(features: Tensor) -> float:
-    """The power of two to fit features in: 1 unless they are far from unit size.
+def _unit(blocks: list[tuple[Tensor, Tensor]], number: int) -> float:
+    """The power of two to fit centred features in: 1 unless they are far from unit size.
 
     Slopes are measured against it.  Of a feature in the hundred-thousandths every slope is small.
     """
-    spread = column_deviations(features).max().item()
+    squares = sum(x.double().square().sum(dim=1) for x, _ in blocks)
+    spread = math.sqrt(max(squares.tolist(), default=0.0) / number)
     ordinary = spread == 0 or 1 / ORDINARY < spread < ORDINARY
     return 1.0 if ordinary else 2.0 ** round(math.log2(spread))
 
@@ -176,12 +177,15 @@ def fit_by_softmax(
         raise ValueError(f"l2 must be a number that is not negative, got {l2!r}")
     head = DecomposedHead(weight.double(), bias.double(), subsets)
     exact = torch.float64 if features.numel() < SMALL_PROBLEM else torch.float32
-    mean, unit = column_means(features), _unit(features)
+    mean = column_means(features)
     used = head.columns.unique()  # the filters that some class reads
     # Centred, it takes half as many iterations; as [filter, image], softmax is twice as fast
     rows = zip(features.split(ROWS_AT_ONCE), labels.split(ROWS_AT_ONCE), strict=True)
     centre = mean[used].to(exact)
-    blocks = [((x[:, used].to(exact) - centre).div_(unit).T.contiguous(), y) for x, y in rows]
+    blocks = [((x[:, used].to(exact) - centre).T.contiguous(), y) for x, y in rows]
+    unit = _unit(blocks, len(labels))
+    for x, _ in blocks:
+        x /= unit
     head.requires_grad_(False).bias += head.weight @ mean
     head.values *= unit
     penalty = l2 / unit**2

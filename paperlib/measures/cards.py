@@ -64,8 +64,8 @@ def class_cards(
     exist, subsets that do not fit, or a k that was not counted.
     """
     num_classes, num_filters = weight.shape
-    subsets = [filters.cpu() for filters in subset_tensors(subsets, num_classes)]
-    served = membership(subsets, num_filters).sum(dim=0)
+    served = membership(subsets, num_filters, num_classes).sum(dim=0).cpu()
+    subsets = [filters.cpu() for filters in subset_tensors(subsets)]
     classes = range(num_classes) if classes is None else classes
     if unknown := [c for c in classes if not isinstance(c, Integral) or not 0 <= c < num_classes]:
         raise ValueError(f"classes must lie in 0..{num_classes - 1}, not {unknown}")

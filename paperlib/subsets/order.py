@@ -139,13 +139,13 @@ def subset_tensors(subsets: Iterable, num_classes: int | None = None) -> Subsets
     return found
 
 
-def membership(subsets: Subsets, num_filters: int) -> Tensor:
+def membership(subsets: Subsets, num_filters: int, num_classes: int | None = None) -> Tensor:
     """`[C, D] bool`: which filters belong to the subset of each class, where the subsets are.
 
     subsets: a list or an array of indices for each class.  Raises ValueError for an index outside
-    0..D-1, not whole, or listed twice for a class.
+    0..D-1, not whole, or listed twice for a class, and as `subset_tensors` does.
     """
-    subsets = subset_tensors(subsets)
+    subsets = subset_tensors(subsets, num_classes)
     filters = torch.cat(subsets)
     sizes = torch.tensor([len(chosen) for chosen in subsets])
     classes = torch.arange(len(subsets)).repeat_interleave(sizes).to(filters.device)
