@@ -1,4 +1,4 @@
-"""Labelled images by name: `cifar10[:N]`, `imagefolder:PATH` and `imagenet:PATH`."""
+"""Labelled images by name: `cifar10[:N[,M]]`, `imagefolder:PATH` and `imagenet:PATH`."""
 
 import os
 import warnings
@@ -167,10 +167,14 @@ def _split_folder(root: Path, split: str, imagenet: bool) -> Path:
 
 
 def _cifar10(
-    split: str, transform: Callable | None, number: str
+    split: str, transform: Callable | None, numbers: str
 ) -> torchvision.datasets.VisionDataset:
-    if number and not (number.isdecimal() and int(number)):
-        raise ValueError(f"cifar10:N takes a number of train images, not {number!r}")
+    first = dict(zip(SPLITS, numbers.split(",") if numbers else (), strict=False))
+    if numbers.count(",") > 1 or not all(n.isdecimal() and int(n) for n in first.values()):
+        raise ValueError(
+            "cifar10:N takes a number of train images, cifar10:N,M one of test images too, "
+            f"not {numbers!r}"
+        )
     if strips := find_asset("data/cifar10"):
         images = CifarStrips(strips, split, transform)
     else:
@@ -179,8 +183,9 @@ def _cifar10(
         if not archive.exists():  # its batches are pickles: torchvision reads only those it knows
             download(torchvision.datasets.CIFAR10.url, archive, CIFAR10_SHA256)
         images = torchvision.datasets.CIFAR10(str(root), split == "train", transform, download=True)
-    if number and split == "train":
-        images.data, images.targets = images.data[: int(number)], images.targets[: int(number)]
+    if split in first:
+        number = int(first[split])
+        images.data, images.targets = images.data[:number], images.targets[:number]
     return images
 
 
@@ -194,9 +199,9 @@ def load_dataset(
 ) -> torchvision.datasets.VisionDataset:
     """A dataset of (image, label) with a `classes` attribute, by name.
 
-    - `cifar10`: the 50,000 train images and the first 1,000 test images where the assets hold
-      them (`data/cifar10`), else all 60,000, downloaded once and checked by torchvision;
-      `cifar10:N` keeps the first N train images and all test images;
+    - `cifar10`: all 60,000 images, from the assets (`data/cifar10`) or downloaded once and
+      checked by torchvision; `cifar10:N` keeps the first N train images and all test images,
+      `cifar10:N,M` the first M test images too;
     - `imagefolder:PATH`: `PATH/train/<class>/*` and `PATH/test/<class>/*` (or `val`);
     - `imagenet:PATH`: the same with WordNet ids as folders, all 1000 or some, labels 0..999.
 
@@ -212,5 +217,5 @@ def load_dataset(
     if kind in (folders := {"imagefolder": ImageFolder, "imagenet": ImageNetFolder}) and path:
         folder = _split_folder(Path(path).expanduser(), split, kind == "imagenet")
         return folders[kind](folder, transform, skip_unreadable, per_class)
-    choices = "cifar10[:N], imagefolder:PATH or imagenet:PATH"
+    choices = "cifar10[:N[,M]], imagefolder:PATH or imagenet:PATH"
     raise ValueError(f"unknown dataset {name!r}; choose {choices}")

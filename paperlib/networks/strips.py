@@ -1,4 +1,4 @@
-"""CIFAR-10 as strips: PNG files with one image a row, and labels as text."""
+"""CIFAR-10 as strips: lossless WebP or PNG files of images in order, and labels as text."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets import VisionDataset
 
+SUFFIXES = (".webp", ".png")
 CLASSES = (
     "airplane",
     "automobile",
@@ -22,20 +23,22 @@ CLASSES = (
 
 
 class CifarStrips(VisionDataset):
-    """CIFAR-10 from `<split>_00.png`, `<split>_01.png`, ... and `<split>_labels.txt`, in order.
+    """CIFAR-10 from `<split>_000.webp`, `<split>_001.webp`, ... and `<split>_labels.txt`, in order.
 
-    A row of a strip holds the 32 x 32 RGB pixels of one image.  `data` is `[N, 32, 32, 3] uint8`
-    and `targets` a list of N labels, as in torchvision's CIFAR10.  A. Krizhevsky, *Learning
-    Multiple Layers of Features from Tiny Images*, 2009.  Raises FileNotFoundError where there are
-    no strips, and ValueError where rows and labels do not agree.
+    A strip holds images of 32 x 32 RGB pixels one after the other, whether under each other or one
+    to a row; PNG is read as well.  `data` is `[N, 32, 32, 3] uint8` and `targets` a list of N
+    labels, as in torchvision's CIFAR10.  A. Krizhevsky, *Learning Multiple Layers of Features from
+    Tiny Images*, 2009.  Raises FileNotFoundError where there are no strips, and ValueError where
+    images and labels do not agree.
     """
 
     def __init__(self, root: Path, split: str, transform: Callable | None = None):
         super().__init__(str(root), transform=transform)
         self.classes = list(CLASSES)
-        files = sorted(Path(root).glob(f"{split}_[0-9]*.png"))
+        files = sorted(f for f in Path(root).glob(f"{split}_[0-9]*") if f.suffix in SUFFIXES)
         if not files:
-            raise FileNotFoundError(f"{root} holds no strips {split}_00.png, {split}_01.png, ...")
+            kinds = " or ".join(f"{split}_000{suffix}" for suffix in SUFFIXES)
+            raise FileNotFoundError(f"{root} holds no strips {kinds}, ...")
         strips = []
         for file in files:
             with Image.open(file) as image:
