@@ -155,7 +155,7 @@ def test_truncated_photo_is_named(folder):
 
 def test_bad_names_and_folders_are_named(folder, tmp_path_factory):
     for name in ("mnist", "imagefolder", "imagefolder:", "cifar10:"):
-        with pytest.raises(ValueError, match=r"choose cifar10\[:N\], imagefolder:PATH or"):
+        with pytest.raises(ValueError, match=r"choose cifar10\[:N\[,M\]\], imagefolder:PATH or"):
             load_dataset(name, "train")
     with pytest.raises(ValueError, match="unknown split 'dev'; choose from train, test"):
         load_dataset(f"imagefolder:{folder}", "dev")
@@ -169,18 +169,21 @@ def test_bad_names_and_folders_are_named(folder, tmp_path_factory):
         load_dataset(f"imagefolder:{empty}", "train")
 
 
-def test_the_first_train_images_and_all_test_images(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_the_first_images_of_each_split(tmp_path, monkeypatch, kind):
     folder = tmp_path / "data" / "cifar10"
     folder.mkdir(parents=True)
     for split, number in (("train", 6), ("test", 4)):
-        pixels = np.arange(number, dtype=np.uint8).repeat(3072).reshape(number, 1024, 3)
-        Image.fromarray(pixels).save(folder / f"{split}_00.png")
+        pixels = np.arange(number, dtype=np.uint8).repeat(3072)
+        shape = (number, 1024, 3) if kind == "png" else (number * 32, 32, 3)
+        Image.fromarray(pixels.reshape(shape)).save(folder / f"{split}_00.{kind}", lossless=True)
         (folder / f"{split}_labels.txt").write_text("\n".join(map(str, range(number))))
     monkeypatch.setenv("PAPERLIB_ASSETS", str(tmp_path))
     assert [len(load_dataset("cifar10", split)) for split in ("train", "test")] == [6, 4]
     some = load_dataset("cifar10:3", "train", np.asarray)
     assert [(x.shape, x.max(), y) for x, y in some] == [((32, 32, 3), y, y) for y in range(3)]
     assert len(load_dataset("cifar10:3", "test")) == 4
-    for bad in ("cifar10:0", "cifar10:all"):
+    assert [len(load_dataset("cifar10:3,2", split)) for split in ("train", "test")] == [3, 2]
+    for bad in ("cifar10:0", "cifar10:all", "cifar10:3,", "cifar10:1,2,3"):
         with pytest.raises(ValueError, match="takes a number of train images, not"):
             load_dataset(bad, "train")

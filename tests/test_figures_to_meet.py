@@ -6,6 +6,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+from torch.utils.data import Subset
 
 from paperlib.analysis import extract
 from paperlib.banks.bank import FeatureBank
@@ -56,10 +57,16 @@ def check_resnet20(bank):
         assert (membership(ours, 64) & membership(theirs, 64)).sum() == shared
 
 
+def images_of_banks(split, transform):
+    """The CIFAR-10 images that the committed banks are of, in their order."""
+    sample = pd.read_csv(ROOT / "tests" / "sample_of_banks.csv")
+    chosen = sample.loc[sample["split"] == split, "image"].tolist()
+    return Subset(load_dataset("cifar10", split, transform), chosen)
+
+
 def test_resnet20_from_images_and_checkpoint(assets, resnet20):
     network = load_network("resnet20")
-    name = f"imagefolder:{assets / 'data' / 'cifar10-subset'}"
-    images = {split: load_dataset(name, split, network.transform) for split in ("train", "test")}
+    images = {split: images_of_banks(split, network.transform) for split in ("train", "test")}
     fresh = extract(network.model, **images, progress=False)
     check_resnet20(fresh)
     assert torch.equal(fresh.labels, resnet20.labels)
@@ -71,8 +78,7 @@ def test_resnet20_from_images_and_checkpoint(assets, resnet20):
 @pytest.mark.parametrize("network", NETWORKS[1:])
 def test_full_accuracy_from_images_and_checkpoint(assets, network):
     pretrained = load_network(network)
-    name = f"imagefolder:{assets / 'data' / 'cifar10-subset'}"
-    images = load_dataset(name, "test", pretrained.transform)
+    images = images_of_banks("test", pretrained.transform)
     fresh = extract(pretrained.model, test=images, progress=False)
     assert fresh.correct().sum() == FULL[network]
     stored = load_bank(network, device="cpu").split("test")

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         required=True,
         metavar="NAME",
-        help="cifar10[:N], imagefolder:PATH or imagenet:PATH",
+        help="cifar10[:N[,M]], imagefolder:PATH or imagenet:PATH",
     )
     parser.add_argument("--out", required=True, type=Path, help="the bank, a .safetensors file")
     parser.add_argument("--splits", nargs="+", choices=SPLIT_CODES, default=list(SPLIT_CODES))

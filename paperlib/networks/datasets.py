@@ -172,8 +172,8 @@ def _cifar10(
     first = dict(zip(SPLITS, numbers.split(",") if numbers else (), strict=False))
     if numbers.count(",") > 1 or not all(n.isdecimal() and int(n) for n in first.values()):
         raise ValueError(
-            "cifar10:N takes a number of train images, cifar10:N,M one of test images too, "
-            f"not {numbers!r}"
+            f"cifar10:N takes a number of train images, not {numbers!r}; "
+            "cifar10:N,M takes one of test images too"
         )
     if strips := find_asset("data/cifar10"):
         images = CifarStrips(strips, split, transform)

@@ -16,6 +16,7 @@ from paperlib.study.paths import ROOT, data_folder
 from paperlib.study.run_sizes import sizes_of, table_of_sizes
 from paperlib.study.runs import TrainingRun, run_path
 
+TEST_IMAGES = 1000  # the first
 DEEPEST = 56  # layers of the deepest network whose runs are compared
 TRAINED_TABLE = "trained_runs.csv"
 EXAMPLES = """examples:
@@ -24,8 +25,7 @@ EXAMPLES = """examples:
   paperlib runs --images 50000 --table sizes.csv    no files: what all train images say
   paperlib runs --trained build/trained    data/trained_runs.csv from what `paperlib train` made
 
-The images are CIFAR-10's first N train images and, where the assets hold no more, its first 1,000
-test images.  Two dozen runs of 10,000 images take some 15 minutes of two CPU cores, of 50,000 five
+The images are CIFAR-10's first N train images and its first 1,000 test images.  Two dozen runs of 10,000 images take some 15 minutes of two CPU cores, of 50,000 five
 times that; features are kept in build/runs/, and a run that is there is not extracted again."""
 
 
@@ -72,7 +72,9 @@ def _bank_of(network: str, images: int, device: str) -> FeatureBank:
     path = ROOT / "build" / "runs" / str(images) / f"{file.replace(':', '-')}.safetensors"
     if path.exists():
         return FeatureBank.load(path)
-    return make_bank(network, f"cifar10:{images}", path, ExtractOptions(device=device))
+    return make_bank(
+        network, f"cifar10:{images},{TEST_IMAGES}", path, ExtractOptions(device=device)
+    )
 
 
 def _measure_trained(folder: Path, **options) -> Path:
