@@ -28,10 +28,10 @@ define new_environment
 	$(PYTHON) -m venv
 endef
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml reproduction/pyproject.toml
 	$(new_environment) .venv
 	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . --editable reproduction
 	mkdir -p .venv/etc/ipython  # kernels warn about transports and interrupts on papermill's bar
 	echo 'c.IPKernelApp.log_level = 50' > .venv/etc/ipython/ipython_kernel_config.py
 	@touch $@

@@ -11,10 +11,10 @@ import paperlib as pl
 from benchmarks.measure import peak_memory, ratio, times_by_turns
 from benchmarks.ranking import one_pass
 from paperlib.extraction.forward import exact_arithmetic
+from paperlib.filters.scores import random_subsets
+from paperlib.filters.tensors import membership
 from paperlib.heads.accuracy import correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
-from paperlib.subsets.order import membership
-from paperlib.subsets.scores import random_subsets
 
 FULL = {"images": 1_281_167, "test": 50_000, "filters": 2048, "classes": 1000, "photos": 2048}
 QUICK = {"images": 3_000, "test": 300, "filters": 200, "classes": 20, "photos": 2}

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from benchmarks.measure import peak_memory, ratio, times_by_turns
 from paperlib.extraction.forward import exact_arithmetic
+from paperlib.filters.scores import random_subsets
+from paperlib.filters.tensors import Subsets, membership
 from paperlib.heads.accuracy import correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
-from paperlib.subsets.order import Subsets, membership
-from paperlib.subsets.scores import random_subsets
 
 FILTERS, CLASSES = 2048, 1000
 BATCHES = {1: 3, 32: 5, 256: 2.5}  # images to the ratio that must be reached

@@ -20,14 +20,14 @@ from papermill import inspect_notebook
 
 from benchmarks.measure import machine
 from benchmarks.pages import write_between
-from paperlib.banks.atomic import write_text
-from paperlib.banks.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.extraction.fingerprint import files_sha256
 from paperlib.networks.datasets import imagenet_ids, load_dataset
-from paperlib.study.parameters import parameters_for
-from paperlib.study.paths import ROOT
-from paperlib.study.reproduce import Outcome, find_notebooks, run_notebook
-from paperlib.study.tiers import IMAGES_PER_CLASS, TIER_PARAMETERS
+from paperlib.store import write_text
+from reproduction.parameters import parameters_for
+from reproduction.paths import ROOT
+from reproduction.runner import Outcome, find_notebooks, run_notebook
+from reproduction.tiers import IMAGES_PER_CLASS, TIER_PARAMETERS
 
 NOTEBOOKS = ("00", "01", "02", "03", "04", "05", "06", "08", "10")
 WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from paperlib.banks.atomic import write_text
+from paperlib.store import write_text
 
 
 def write_between(page: Path, mark: str, text: str) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import peak_memory, ratio, times_by_turns
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.ranking import influential_filters
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.ranking import influential_filters
 
 IMAGENET = {"images": 100_000, "filters": 2048, "classes": 1000, "ks": range(10, 101, 10)}
 CIFAR = {"images": 50_000, "filters": 64, "classes": 10, "ks": range(1, 65)}

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from paperlib.study.rules import NOT_REPRODUCED, PARTLY, REPRODUCED, with_interval
+from reproduction.rules import NOT_REPRODUCED, PARTLY, REPRODUCED, with_interval
 
 # The prose; comments stand where the parts below go
 PAGE = Path(__file__).with_name("index.md")

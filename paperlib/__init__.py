@@ -6,7 +6,7 @@
     train, test = bank.split("train"), bank.split("test")
     subsets = pl.influential(train, k=5)
     head = pl.refit(train, subsets)
-    pl.accuracy(head, test), pl.random_control(train, test, k=5)
+    pl.accuracy(head, test), pl.random_baseline(train, test, k=5)
 
 After "Decomposing the Deep: Finding Class Specific Filters in Deep CNNs" (arXiv 2112.07719, doi
 10.1007/s00521-023-08441-z).  The names below are the front door; what they are made of is in the
@@ -21,37 +21,37 @@ __version__ = "0.2.0"
 
 # Where each name of the front door lives; imported when first used, because torchvision is slow
 _HOMES = {
-    "extract": "paperlib.analysis",
-    "influential": "paperlib.analysis",
-    "recommended": "paperlib.analysis",
-    "decompose": "paperlib.analysis",
-    "refit": "paperlib.analysis",
-    "accuracy": "paperlib.analysis",
-    "random_control": "paperlib.analysis",
-    "cards": "paperlib.analysis",
+    "extract": "paperlib.api",
+    "influential": "paperlib.api",
+    "recommended": "paperlib.api",
+    "decompose": "paperlib.api",
+    "refit": "paperlib.api",
+    "accuracy": "paperlib.api",
+    "random_baseline": "paperlib.api",
+    "cards": "paperlib.api",
     "DecomposedHead": "paperlib.heads.decomposed",
-    "FeatureBank": "paperlib.banks.bank",
-    "Interval": "paperlib.measures.intervals",
+    "FeatureBank": "paperlib.bank",
+    "Interval": "paperlib.stats",
     "load_dataset": "paperlib.networks.datasets",
-    "load_network": "paperlib.networks.named",
+    "load_network": "paperlib.networks.by_name",
 }
 
 if TYPE_CHECKING:
-    from paperlib.analysis import (
+    from paperlib.api import (
         accuracy,
         cards,
         decompose,
         extract,
         influential,
-        random_control,
+        random_baseline,
         recommended,
         refit,
     )
-    from paperlib.banks.bank import FeatureBank
+    from paperlib.bank import FeatureBank
     from paperlib.heads.decomposed import DecomposedHead
-    from paperlib.measures.intervals import Interval
+    from paperlib.networks.by_name import load_network
     from paperlib.networks.datasets import load_dataset
-    from paperlib.networks.named import load_network
+    from paperlib.stats import Interval
 
 __all__ = [
     "DecomposedHead",
@@ -64,7 +64,7 @@ __all__ = [
     "influential",
     "load_dataset",
     "load_network",
-    "random_control",
+    "random_baseline",
     "recommended",
     "refit",
 ]

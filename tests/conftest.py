@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from paperlib.banks.bank import FeatureBank, LinearHead
-from paperlib.study.banks import load_bank
+from paperlib.bank import FeatureBank, LinearHead
+from reproduction.banks import load_bank
 
 
 @pytest.fixture(scope="session")

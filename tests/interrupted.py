@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from paperlib.banks import tensorfile
+from paperlib import store
 from paperlib.extraction.distributed import processes
 
 SETTINGS = {"batch_size": 2, "shard_size": 4, "device": "cpu", "progress": False}
@@ -68,19 +68,19 @@ def count_down_to_kill(moments):
     for name in ("mkdir", "fsync", "replace", "unlink", "rmdir"):
         setattr(os, name, counted(getattr(os, name)))
     Images.__getitem__ = counted(Images.__getitem__)
-    pieces = tensorfile.Column.pieces
+    pieces = store.TensorStream.pieces
 
     def stepping(self):
         for piece in pieces(self):
             step()
             yield piece
 
-    tensorfile.Column.pieces = stepping
+    store.TensorStream.pieces = stepping
 
 
 def killed_everywhere(folder, stride):
     """Kill a run at moments 1, 1 + stride, ...; resume each and compare with a whole run."""
-    from paperlib.analysis import extract
+    from paperlib.api import extract
 
     torch.set_num_threads(1)  # nothing to lose when forking
     splits = {"train": Images(6), "test": Images(3, seed=1)}
@@ -103,7 +103,7 @@ def killed_everywhere(folder, stride):
 
 def group_of_two(folder):
     """A bank and statistics by both processes, then a bank during which the second is killed."""
-    from paperlib.analysis import extract
+    from paperlib.api import extract
     from paperlib.extraction.options import ExtractOptions
     from paperlib.extraction.resumable import extract_statistics
 
@@ -119,7 +119,7 @@ def group_of_two(folder):
 
 def alone(folder, pause):
     """One bank by one process, which may wait at its 14th image."""
-    from paperlib.analysis import extract
+    from paperlib.api import extract
 
     class Waiting(Images):
         def __getitem__(self, index):
@@ -139,8 +139,8 @@ def silent(folder):
     while not (folder / str(1 - rank)).exists():  # starting up may take longer than the timeout
         time.sleep(0.01)
     with processes(torch.device("cpu"), timeout=3) as group:
-        group.together(lambda: None)
-        group.together(lambda: time.sleep(60 * rank))
+        group.gather_all(lambda: None)
+        group.gather_all(lambda: time.sleep(60 * rank))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from sources import (
     whole,
 )
 
-from paperlib.study import published
-from paperlib.study.tiers import TIERS
-from paperlib.training.recipe import Recipe
+from experiments.training.recipe import Recipe
+from reproduction import published
+from reproduction.tiers import TIERS
 
 ACCURACY, MI = published.RESNET20_ACCURACY, published.RESNET20_MUTUAL_INFORMATION
 FOUR_REFITTED = [

@@ -12,12 +12,12 @@ from test_bad_files import TABLES as BAD_INPUT
 from torchvision.models import get_model_weights
 
 import paperlib as pl
-from paperlib.measures.overlap import mutual_information
-from paperlib.study.banks import load_bank
-from paperlib.study.paths import NOTEBOOKS, ROOT
-from paperlib.study.registry import CLAIMS
-from paperlib.study.rules import REPRODUCED
-from paperlib.study.tiers import IMAGES_PER_CLASS, TIERS
+from paperlib.metrics.overlap import mutual_information
+from reproduction.banks import load_bank
+from reproduction.paths import NOTEBOOKS, ROOT
+from reproduction.registry import CLAIMS
+from reproduction.rules import REPRODUCED
+from reproduction.tiers import IMAGES_PER_CLASS, TIERS
 
 FIGURES, DATA = ROOT / "figures", ROOT / "data"
 IMAGENET = {"train": 1_281_167, "val": 50_000}  # images: Russakovsky et al. 2015
@@ -184,7 +184,7 @@ def said(notebook: str, *words: str) -> list[Source]:
 
 
 def theirs(*values: float) -> list[Source]:
-    """Figures of others, such as those of `paperlib.study.published`, and constants."""
+    """Figures of others, such as those of `reproduction.published`, and constants."""
     return [partial(float, value) for value in values]
 
 

@@ -13,13 +13,13 @@ from browser import WIDTHS, browser, chromium, until  # noqa: F401
 from PIL import Image
 
 from paperlib.__main__ import main
+from paperlib.filters.ranking import influential_filters
 from paperlib.heads.decomposed import DecomposedHead
-from paperlib.measures.cards import exciting_images, logit_shares
+from paperlib.metrics.cards import exciting_images, logit_shares
 from paperlib.networks.datasets import load_dataset
-from paperlib.study.atlas import IMAGES, PAGE, PICTURED, draw_images, pictured_images, write_atlas
-from paperlib.study.paths import data_folder
-from paperlib.study.runs import load_runs
-from paperlib.subsets.ranking import influential_filters
+from reproduction.atlas import IMAGES, PAGE, PICTURED, draw_images, pictured_images, write_atlas
+from reproduction.paths import data_folder
+from reproduction.runs import load_runs
 
 COMPARED = ("resnet20", "resnet32:segura", "resnet56:dans")
 SIZES = tuple(range(1, 65))

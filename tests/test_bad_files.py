@@ -15,12 +15,13 @@ from test_bad_parameters import ROWS as PARAMETERS
 from torch import nn
 from torchvision.transforms import ToTensor
 
+from experiments import __main__ as experiments
 from paperlib.__main__ import main
-from paperlib.analysis import extract
-from paperlib.banks.bank import FeatureBank
+from paperlib.api import extract
+from paperlib.bank import FeatureBank
 from paperlib.networks.datasets import load_dataset
 from paperlib.networks.trained import load_trained
-from paperlib.study.runs import TrainingRun
+from reproduction.runs import TrainingRun
 from tests.attack.targets import small_bank
 
 
@@ -189,7 +190,7 @@ COMMANDS = {
     f"{TRAIN} imagefolder:large --depth 8 --epochs 1": "images must be 32 x 32 pixels, found 64",
     "runs resnet99": "no runs ['resnet99']; choose from resnet20",
     "runs --images 0": "--images must be at least 1, not 0",
-    "runs --trained gone": "gone holds no network that `paperlib train` finished",
+    "runs --trained gone": "gone holds no network whose training is finished",
     "reproduce 99": "no notebook starts with '99'; choose from 00_",
     "reproduce --jobs 0": "--jobs must be at least 1, not 0",
     "reproduce --tier x": "invalid choice: 'x'",
@@ -241,7 +242,8 @@ def test_bad_commands_are_named(command, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     monkeypatch.delenv("PAPERLIB_ASSETS", raising=False)
     try:
-        status = main(command.split())
+        start = experiments.main if experiments.COMMANDS.keys() & command.split()[:1] else main
+        status = start(command.split())
     except SystemExit as stopped:  # argparse's way
         status = stopped.code
     assert status == 2

@@ -18,37 +18,43 @@ from torch.utils.data import (
 )
 
 import paperlib as pl
-from paperlib.banks.bank import FeatureBank, LinearHead
+from experiments.training.recipe import Recipe
+from paperlib.bank import FeatureBank, LinearHead
 from paperlib.extraction.options import ExtractOptions, choose_device
+from paperlib.filters.counting import class_statistics, frequency_histogram
+from paperlib.filters.mass import features_for_mass, response_mass
+from paperlib.filters.ranking import influential_filters, resampled_filters
+from paperlib.filters.scores import contrast, mean_activation, random_subsets, weight_magnitude
+from paperlib.filters.sweeps import size_grid
+from paperlib.filters.tensors import membership
 from paperlib.heads.accuracy import accuracy_by_k, correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.refit import least_squares_refit, mean_fill, softmax_refit
-from paperlib.heads.searches import backward_selection, forward_selection
-from paperlib.measures.cards import class_cards
-from paperlib.measures.collapse import class_scatter
-from paperlib.measures.essentiality import replace_features
-from paperlib.measures.intervals import bootstrap_means, half_sample_draws, mean_interval
-from paperlib.measures.manifold import (
+from paperlib.heads.selection import backward_selection, forward_selection
+from paperlib.metrics.ablation import replace_features
+from paperlib.metrics.cards import class_cards
+from paperlib.metrics.collapse import class_scatter
+from paperlib.metrics.manifold import (
     components_for_variance,
     decisions_by_dimension,
     principal_components,
     random_directions,
     two_nn,
 )
-from paperlib.measures.purity import top_image_shares
-from paperlib.measures.selectivity import psi, selectivity_index
-from paperlib.measures.trends import power_law_exponent, rank_correlation
+from paperlib.metrics.purity import top_image_shares
+from paperlib.metrics.selectivity import psi, selectivity_index
+from paperlib.networks.by_name import load_network
 from paperlib.networks.cifar import CifarResNet
 from paperlib.networks.datasets import load_dataset
 from paperlib.networks.head import split_head
-from paperlib.networks.named import load_network
-from paperlib.subsets.counting import class_statistics, frequency_histogram
-from paperlib.subsets.mass import features_for_mass, response_mass
-from paperlib.subsets.order import membership
-from paperlib.subsets.ranking import influential_filters, resampled_filters
-from paperlib.subsets.scores import contrast, mean_activation, random_subsets, weight_magnitude
-from paperlib.subsets.sweeps import size_grid
-from paperlib.training.recipe import Recipe
+from paperlib.stats import (
+    bootstrap_means,
+    half_sample_draws,
+    mean_interval,
+    power_law_exponent,
+    rank_correlation,
+)
+from reproduction.paths import ROOT
 
 N, D, C = 12, 6, 3
 X = torch.rand(N, D, generator=torch.Generator().manual_seed(0))
@@ -652,15 +658,17 @@ CASES = {
         "l2 must be a number that is not negative",
     ),
     "front door: random control": (
-        lambda: pl.random_control(bank(), bank(), k=7),
+        lambda: pl.random_baseline(bank(), bank(), k=7),
         "from 1 to 6, not 7",
     ),
     "front door: banks of other classes": (
-        lambda: pl.random_control(bank(class_names=["a", "b", "c"]), bank(class_names=list("cab"))),
+        lambda: pl.random_baseline(
+            bank(class_names=["a", "b", "c"]), bank(class_names=list("cab"))
+        ),
         "banks are of different classes: 'a' and 'c'",
     ),
     "front door: banks of other networks": (
-        lambda: pl.random_control(bank(), bank(features=X[:, :4], stored_head=(W[:, :4], B))),
+        lambda: pl.random_baseline(bank(), bank(features=X[:, :4], stored_head=(W[:, :4], B))),
         "different networks: 6 filters, 3 classes and 4 filters, 3 classes",
     ),
     "front door: k is a list": (
@@ -781,7 +789,7 @@ CASES = {
     ),
     "rank: a seed of 65 bits": (lambda: random_subsets(C, D, 2, seed=2**64), r"below 2\*\*64, not"),
     "front door: a seed of 65 bits": (
-        lambda: pl.random_control(bank(), bank(), seed=2**64),
+        lambda: pl.random_baseline(bank(), bank(), seed=2**64),
         r"seed must be below 2\*\*64",
     ),
     "recipe: a seed of 65 bits": (lambda: Recipe(seed=2**64), r"seed must be below 2\*\*64, not"),
@@ -795,7 +803,7 @@ def test_bad_input_is_named(case):
     with pytest.raises(CLEAR, match=words) as caught:
         call()
     where = caught.traceback[-1].path
-    assert "paperlib" in str(where), f"the message comes from {where}"
+    assert ROOT in where.parents, f"the message comes from {where}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

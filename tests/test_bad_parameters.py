@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import torch
 
-from paperlib.study.paths import NOTEBOOKS, ROOT
+from reproduction.paths import NOTEBOOKS, ROOT
 
 ALL = tuple(path.name[:2] for path in sorted(NOTEBOOKS.glob("*.ipynb")))
 COMPARING = ("00", "01", "02", "03", "04", "05", "06", "12")  # those that take `networks`

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from paperlib.banks.bank import FeatureBank, LinearHead
-from paperlib.banks.files import BankError
+from paperlib.bank import FeatureBank, LinearHead
+from paperlib.store import BankError
 
 
 def rewrite(path, change, **header_changes):

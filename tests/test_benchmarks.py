@@ -10,10 +10,10 @@ import torch
 from benchmarks import heads, imagenet, ranking
 from benchmarks.__main__ import table
 from benchmarks.pages import write_between
-from paperlib.banks.bank import FeatureBank
+from paperlib.bank import FeatureBank
+from paperlib.filters.counting import frequency_histogram
 from paperlib.heads.accuracy import correct_by_k
-from paperlib.study.paths import ROOT
-from paperlib.subsets.counting import frequency_histogram
+from reproduction.paths import ROOT
 
 
 def test_quick_run_writes_ratios_and_the_machine(tmp_path):

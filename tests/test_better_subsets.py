@@ -1,4 +1,4 @@
-"""What `benchmarks/better_subsets.py` stored is whole, and fits what is computed here."""
+"""What `experiments/better_subsets.py` stored is whole, and fits what is computed here."""
 
 import json
 
@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from paperlib.heads.refit import mean_fill, softmax_refit
-from paperlib.study.banks import load_bank
-from paperlib.study.comparison import QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
-from paperlib.study.paths import ROOT
-from paperlib.study.rankings import l1_logistic
-from paperlib.study.tiers import TIERS
+from reproduction.banks import load_bank
+from reproduction.comparison import QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
+from reproduction.paths import ROOT
+from reproduction.rankings import l1_logistic
+from reproduction.tiers import TIERS
 
 NETWORKS = TIERS["embedded"]
 KS = (1, 2, 3, 5, 10)

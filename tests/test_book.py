@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from browser import WIDTHS, browser, chromium, until  # noqa: F401
 
-from paperlib.study.paths import NOTEBOOKS, ROOT
-from paperlib.study.rules import with_interval
+from reproduction.paths import NOTEBOOKS, ROOT
+from reproduction.rules import with_interval
 
 PYTHON = ROOT / ".venv-book" / "bin" / "python"
 STEMS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))

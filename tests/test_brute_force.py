@@ -13,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperlib.study import rankings
-from paperlib.subsets import scores
-from paperlib.subsets.compiled import rank_counts
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.order import highest_scores, membership, rank_filters
-from paperlib.subsets.ranking import influential_filters
-from paperlib.subsets.sums import FRACTION_BITS
+from paperlib.filters import scores
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.kernels import rank_counts
+from paperlib.filters.ranking import influential_filters
+from paperlib.filters.sums import FRACTION_BITS
+from paperlib.filters.tensors import highest_scores, membership, rank_filters
+from reproduction import rankings
 
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 VALUES = [0.0, 0.0, 0.25, 0.5, 1.0, 3.0]  # few, and exact in every type: ties and dead filters

@@ -11,8 +11,8 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import digamma, expit, log_softmax, softmax
 
-from paperlib.heads.searches import backward_selection, forward_selection
-from paperlib.study import rankings
+from paperlib.heads.selection import backward_selection, forward_selection
+from reproduction import rankings
 
 SEEDS = range(8)
 L2 = 0.1  # so that the few steps between the rounds of backward selection all but converge

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from paperlib.measures.cards import class_cards, exciting_images, logit_shares
-from paperlib.subsets import sweeps
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.ranking import influential_filters, subsets_with_dense_rows
-from paperlib.subsets.sweeps import HISTOGRAM_ENTRIES, influential_by_k, size_grid, sweep_statistics
+from paperlib.filters import sweeps
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.ranking import influential_filters, subsets_with_dense_rows
+from paperlib.filters.sweeps import HISTOGRAM_ENTRIES, influential_by_k, size_grid, sweep_statistics
+from paperlib.metrics.cards import class_cards, exciting_images, logit_shares
 
 FEATURES = torch.tensor([[3.0, 1, 0, 0], [3, 0, 1, 0], [0, 1, 4, 0], [0, 0, 2, 1]])
 WEIGHT = torch.tensor([[2.0, -1, 1, 0], [0, 1, 1, -2], [1, 1, 1, 1]])

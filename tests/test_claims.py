@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from paperlib.study.claims import record_claim, scorecard, summary
-from paperlib.study.paths import NOTEBOOKS
-from paperlib.study.published import RESNET20_ACCURACY, RESNET20_MUTUAL_INFORMATION
-from paperlib.study.registry import CLAIMS
-from paperlib.study.rules import at_least, at_most, contains
+from reproduction.claims import record_claim, scorecard, summary
+from reproduction.paths import NOTEBOOKS
+from reproduction.published import RESNET20_ACCURACY, RESNET20_MUTUAL_INFORMATION
+from reproduction.registry import CLAIMS
+from reproduction.rules import at_least, at_most, contains
 
 
 @pytest.mark.parametrize(

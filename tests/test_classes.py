@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from paperlib.banks.bank import FeatureBank
+from paperlib.bank import FeatureBank
 
 
 def test_classes_without_train_images_are_left_out(small_bank):

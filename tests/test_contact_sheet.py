@@ -4,11 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from paperlib.filters.ranking import influential_filters
 from paperlib.networks.datasets import load_dataset
-from paperlib.study.paths import ROOT
-from paperlib.study.plots import thumbnails
-from paperlib.study.runs import load_runs
-from paperlib.subsets.ranking import influential_filters
+from reproduction.paths import ROOT
+from reproduction.plots import thumbnails
+from reproduction.runs import load_runs
 
 SHEET = pd.read_csv(ROOT / "figures" / "12_contact_sheet.csv")
 

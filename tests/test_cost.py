@@ -5,6 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
+from paperlib.filters.scores import random_subsets
 from paperlib.heads.cost import (
     head_cost,
     head_implementations,
@@ -13,7 +14,6 @@ from paperlib.heads.cost import (
 )
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.networks.cifar import CifarResNet
-from paperlib.subsets.scores import random_subsets
 
 
 def test_head_cost_by_hand():

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.ranking import influential_filters
 from paperlib.heads import refit
 from paperlib.heads.accuracy import accuracy_by_k, correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.finetune import correct_images, finetune_network
 from paperlib.heads.refit import least_squares_refit, mean_fill, softmax_refit
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.ranking import influential_filters
 
 WEIGHT = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
 BIAS = torch.tensor([0.5, -0.5])

@@ -15,12 +15,12 @@ from interrupted import SETTINGS, Images, tiny_model
 from PIL import Image
 
 from paperlib.__main__ import main
-from paperlib.analysis import extract
+from paperlib.api import extract
 from paperlib.extraction.distributed import Processes, processes
 from paperlib.extraction.options import ExtractOptions, choose_device
 from paperlib.extraction.resumable import extract_statistics
-from paperlib.study.paths import ROOT
-from paperlib.subsets.counting import ClassStatistics, class_statistics
+from paperlib.filters.counting import ClassStatistics, class_statistics
+from reproduction.paths import ROOT
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 BOUND = 100  # seconds: far more than a slow machine needs, far less than for ever
@@ -147,11 +147,11 @@ def test_torchrun_makes_the_bank_of_one_process(assets, tmp_path, capsys):
 def test_one_process_is_a_group_of_one():
     with processes(torch.device("cpu"), timeout=1) as group:
         assert group == Processes(rank=0, size=1)
-        assert group.together(lambda: 5) == [5]
+        assert group.gather_all(lambda: 5) == [5]
         assert group.in_turn(lambda: 7) == 7
         assert group.share("abc") == ["a", "b", "c"]
         with pytest.raises(KeyError, match="unchanged"):
-            group.together(lambda: {}["unchanged"])
+            group.gather_all(lambda: {}["unchanged"])
     assert Processes(1, 2).share("abc") == ["b", None]
 
 

@@ -3,10 +3,15 @@
 import pytest
 import torch
 
-from paperlib.measures import essentiality
-from paperlib.measures.essentiality import FILLS, predictions_after, replace_features, still_correct
-from paperlib.study.published import RESNET20_SUBSETS
-from paperlib.subsets.order import membership
+from paperlib.filters.tensors import membership
+from paperlib.metrics import ablation
+from paperlib.metrics.ablation import (
+    FILLS,
+    accuracy_after_ablation,
+    predictions_after,
+    replace_features,
+)
+from reproduction.published import RESNET20_SUBSETS
 
 # Two classes, four filters: class 0 reads filters 0 and 1, class 1 reads 2 and 3
 WEIGHT = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
@@ -44,23 +49,25 @@ def test_features_are_not_changed_in_place(fill):
 
 def test_own_filters_zeroed_lose_the_class_and_the_others_do_not():
     data = (FEATURES, LABELS, WEIGHT, BIAS, SUBSETS, "zero")
-    assert still_correct(*data).tolist() == [0, 0, 0]
-    assert still_correct(*data, others=True).tolist() == [1, 1, 1]
+    assert accuracy_after_ablation(*data).tolist() == [0, 0, 0]
+    assert accuracy_after_ablation(*data, others=True).tolist() == [1, 1, 1]
 
 
 def test_mean_keeps_the_level():
     # With (6, 6) in filters 0 and 1 image 0 and 2 still beat their 3 + 3; image 1 keeps 8 + 8 > 12
     means = torch.tensor([6.0, 6.0, 5.0, 5.0])
-    own = still_correct(FEATURES, LABELS, WEIGHT, BIAS, SUBSETS, "mean", means=means)
+    own = accuracy_after_ablation(FEATURES, LABELS, WEIGHT, BIAS, SUBSETS, "mean", means=means)
     assert own.tolist() == [1, 1, 1]
-    rest = still_correct(FEATURES, LABELS, WEIGHT, BIAS, SUBSETS, "mean", means=means, others=True)
+    rest = accuracy_after_ablation(
+        FEATURES, LABELS, WEIGHT, BIAS, SUBSETS, "mean", means=means, others=True
+    )
     assert rest.tolist() == [1, 1, 0]  # image 2: 4 + 4 < 5 + 5
 
 
 def test_noise_accuracy_has_its_closed_form():
     # z_0 + z_1 ~ N(0, 2) must exceed the margin 1 of class 1: P = 1 - Phi(1 / sqrt 2)
     features = torch.tensor([[5.0, 5.0, 0.5, 0.5]])
-    kept = still_correct(features, LABELS[:1], WEIGHT, BIAS, SUBSETS, repeats=20_000)
+    kept = accuracy_after_ablation(features, LABELS[:1], WEIGHT, BIAS, SUBSETS, repeats=20_000)
     expected = 1 - torch.special.ndtr(torch.tensor(0.5**0.5))
     assert kept.item() == pytest.approx(expected.item(), abs=0.012)
 
@@ -80,35 +87,37 @@ def test_published_subsets_of_resnet20(resnet20):
     test = resnet20.split("test")
     subsets = [torch.tensor(one) for one in RESNET20_SUBSETS[5]]
     data = (test.features, test.labels, *test.head, subsets)
-    assert 100 * still_correct(*data).mean().item() == pytest.approx(48.2, abs=3)
-    assert 100 * still_correct(*data, others=True).mean().item() == pytest.approx(85.2, abs=3)
+    assert 100 * accuracy_after_ablation(*data).mean().item() == pytest.approx(48.2, abs=3)
+    assert 100 * accuracy_after_ablation(*data, others=True).mean().item() == pytest.approx(
+        85.2, abs=3
+    )
 
 
 def test_bad_input_is_named():
     data = (FEATURES, LABELS, WEIGHT, BIAS)
     with pytest.raises(ValueError, match="choose from noise, zero, mean"):
-        still_correct(*data, SUBSETS, "median")
+        accuracy_after_ablation(*data, SUBSETS, "median")
     with pytest.raises(ValueError, match="needs means"):
-        still_correct(*data, SUBSETS, "mean")
+        accuracy_after_ablation(*data, SUBSETS, "mean")
     with pytest.raises(ValueError, match="1 subsets for a head of 2 classes"):
-        still_correct(*data, SUBSETS[:1])
+        accuracy_after_ablation(*data, SUBSETS[:1])
     with pytest.raises(ValueError, match="filters must lie in"):
-        still_correct(*data, [torch.tensor([0]), torch.tensor([4])])
+        accuracy_after_ablation(*data, [torch.tensor([0]), torch.tensor([4])])
     with pytest.raises(ValueError, match="repeats must be a whole number of at least 1"):
-        still_correct(*data, SUBSETS, repeats=0)
+        accuracy_after_ablation(*data, SUBSETS, repeats=0)
     with pytest.raises(ValueError, match="labels must lie in"):
-        still_correct(FEATURES, LABELS + 1, WEIGHT, BIAS, SUBSETS)
+        accuracy_after_ablation(FEATURES, LABELS + 1, WEIGHT, BIAS, SUBSETS)
 
 
 @pytest.mark.parametrize("images", [1, 7, 16, 31, 32, 47, 48, 63, 64, 100])
 @pytest.mark.parametrize("filters", [1, 3, 16, 50])
 def test_noise_drawn_in_parts_is_that_of_one_draw(monkeypatch, images, filters):
-    monkeypatch.setitem(essentiality.AT_ONCE, "cpu", 20 * filters)  # parts of 16 images
+    monkeypatch.setitem(ablation.AT_ONCE, "cpu", 20 * filters)  # parts of 16 images
     x, everywhere = torch.zeros(images, filters), torch.ones(images, filters, dtype=torch.bool)
     generator = torch.Generator().manual_seed(3)
     parts = [
-        essentiality.replace_features(part, where, "noise", generator=generator)
-        for part, where in essentiality._parts(x, everywhere)
+        ablation.replace_features(part, where, "noise", generator=generator)
+        for part, where in ablation._parts(x, everywhere)
     ]
     whole = torch.randn(images, filters, generator=torch.Generator().manual_seed(3))
     assert torch.equal(torch.cat(parts), whole) and (len(parts) > 1) == (images >= 32)

@@ -5,10 +5,10 @@ from itertools import combinations
 import pytest
 import torch
 
+from paperlib.filters.scores import random_subsets
 from paperlib.heads.decomposed import DecomposedHead
-from paperlib.measures import explanation
-from paperlib.measures.explanation import contributions_until_settled, sufficient_contributions
-from paperlib.subsets.scores import random_subsets
+from paperlib.metrics import explanation
+from paperlib.metrics.explanation import contributions_until_settled, sufficient_contributions
 
 # Contributions of one image: class 0 adds 4 + 3 - 1, class 1 adds 5 - 1 + 1
 FEATURES = torch.tensor([[1.0, 1.0, 1.0]])

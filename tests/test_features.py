@@ -8,14 +8,14 @@ from PIL import Image
 from torch import nn
 
 from paperlib.__main__ import main
-from paperlib.analysis import extract
-from paperlib.banks.bank import FeatureBank, LinearHead
+from paperlib.api import extract
+from paperlib.bank import FeatureBank, LinearHead
 from paperlib.extraction.forward import Extraction
 from paperlib.extraction.options import choose_device
 from paperlib.heads.accuracy import correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.networks.cifar import CifarResNet
-from paperlib.study.banks import load_bank
+from reproduction.banks import load_bank
 
 
 @pytest.fixture(scope="module")

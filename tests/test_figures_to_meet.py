@@ -8,22 +8,22 @@ import pytest
 import torch
 from torch.utils.data import Subset
 
-from paperlib.analysis import extract
-from paperlib.banks.bank import FeatureBank
+from paperlib.api import extract
+from paperlib.bank import FeatureBank
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.mass import features_for_mass
+from paperlib.filters.ranking import influential_filters
+from paperlib.filters.tensors import membership
 from paperlib.heads.accuracy import accuracy_by_k, correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.refit import least_squares_refit, softmax_refit
 from paperlib.networks.assets import sha256_of
+from paperlib.networks.by_name import load_network
 from paperlib.networks.datasets import load_dataset
-from paperlib.networks.named import load_network
-from paperlib.study import published
-from paperlib.study.banks import load_bank
-from paperlib.study.paths import ROOT
-from paperlib.study.tiers import TIERS
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.mass import features_for_mass
-from paperlib.subsets.order import membership
-from paperlib.subsets.ranking import influential_filters
+from reproduction import published
+from reproduction.banks import load_bank
+from reproduction.paths import ROOT
+from reproduction.tiers import TIERS
 
 DATA = ROOT / "data"
 NETWORKS = TIERS["embedded"]

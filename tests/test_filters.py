@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperlib.subsets import counting, ranking, sums
-from paperlib.subsets.counting import ClassStatistics, class_statistics, frequency_histogram
-from paperlib.subsets.mass import features_for_mass, response_mass
-from paperlib.subsets.order import membership
-from paperlib.subsets.ranking import (
+from paperlib.filters import counting, ranking, sums
+from paperlib.filters.counting import ClassStatistics, class_statistics, frequency_histogram
+from paperlib.filters.mass import features_for_mass, response_mass
+from paperlib.filters.ranking import (
     influential_filters,
     resampled_filters,
     subsets_with_dense_rows,
 )
+from paperlib.filters.tensors import membership
 
 
 @st.composite

@@ -22,9 +22,9 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 import paperlib as pl
-from paperlib.banks.files import BankError
 from paperlib.extraction.images import as_images, class_names
-from paperlib.study.paths import ROOT
+from paperlib.store import BankError
+from reproduction.paths import ROOT
 
 CLASSES, PER_CLASS = 3, {"train": 20, "test": 8}
 TO_TENSOR = transforms.ToTensor()
@@ -102,7 +102,10 @@ LOADERS = {  # and the images that each draws from
 
 def test_labels_may_be_a_list_or_a_column():
     """A Series of pandas is such a column."""
-    x, column = torch.rand(3, 2), type("Column", (), {"__array__": lambda *_, **__: np.arange(3)})()
+    x, column = (
+        torch.rand(3, 2),
+        type("Column", (), {"__array__": lambda *_, **__: np.arange(3)})(),
+    )
     for y in ([0, 1, 2], column):
         assert [int(label) for _, label in as_images((x, y)).dataset] == [0, 1, 2]
 
@@ -228,8 +231,8 @@ def test_the_rest_of_the_front_door(folder, model, tmp_path):
     assert torch.equal(
         pl.decompose(bank, subsets).kept[1], torch.cat([s.sort()[0] for s in subsets])
     )
-    control = pl.random_control(bank.split("train"), bank.split("test"), k=3, draws=3)
-    again = pl.random_control(bank.split("train"), bank.split("test"), k=3, draws=3)
+    control = pl.random_baseline(bank.split("train"), bank.split("test"), k=3, draws=3)
+    again = pl.random_baseline(bank.split("train"), bank.split("test"), k=3, draws=3)
     assert control == again and control.low <= control.value <= control.high
     (card,) = pl.cards(bank, subsets, classes=[1]).values()
     assert [row.filter for row in card] == subsets[1].tolist()
@@ -267,7 +270,7 @@ def test_cards_go_by_name():
 
 def test_a_control_needs_no_names():
     named, unnamed = small_bank(), small_bank(class_names=[])
-    assert pl.random_control(named, unnamed, k=2, draws=1).value == 100
+    assert pl.random_baseline(named, unnamed, k=2, draws=1).value == 100
 
 
 def test_a_model_without_a_linear_layer_is_named():

@@ -10,34 +10,33 @@ import torch
 from torch import nn
 
 import paperlib as pl
-from paperlib.banks.bank import FeatureBank, LinearHead
+from paperlib import stats
+from paperlib.bank import FeatureBank, LinearHead
 from paperlib.extraction.options import choose_device
+from paperlib.filters import scores
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.mass import features_for_mass, response_mass
+from paperlib.filters.ranking import influential_filters, resampled_filters, subsets_with_dense_rows
+from paperlib.filters.sums import class_means, column_deviations
+from paperlib.filters.sweeps import influential_by_k, sweep_statistics
+from paperlib.filters.tensors import largest_filters, membership, order_keys
 from paperlib.heads.accuracy import correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.finetune import correct_images, finetune_network
 from paperlib.heads.refit import least_squares_refit, mean_fill, softmax_refit
-from paperlib.heads.searches import backward_selection, forward_selection
-from paperlib.measures import (
+from paperlib.heads.selection import backward_selection, forward_selection
+from paperlib.metrics import (
+    ablation,
     cards,
     collapse,
-    essentiality,
     explanation,
-    intervals,
     manifold,
     overlap,
     purity,
     selectivity,
-    silencing,
-    simulation,
+    simulatability,
 )
-from paperlib.study.runs import runs_of
-from paperlib.subsets import scores
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.mass import features_for_mass, response_mass
-from paperlib.subsets.order import largest_filters, membership, order_keys
-from paperlib.subsets.ranking import influential_filters, resampled_filters, subsets_with_dense_rows
-from paperlib.subsets.sums import class_means, column_deviations
-from paperlib.subsets.sweeps import influential_by_k, sweep_statistics
+from reproduction.runs import runs_of
 from tests.pretend_cuda import OnGpu, pretended_gpu, to_cpu, to_gpu
 
 N, D, C, K = 120, 24, 4, 3
@@ -114,37 +113,37 @@ EXACT = {
     "backward selection": (lambda w, b, x, y: backward_selection(w, b, x, y, K), (*HEAD, *DATA)),
     "forward selection": (lambda x, y: forward_selection(x, y, C, K), DATA),
     "noise": (
-        lambda x, y, w, b, s: essentiality.still_correct(x, y, w, b, s, repeats=3),
+        lambda x, y, w, b, s: ablation.accuracy_after_ablation(x, y, w, b, s, repeats=3),
         (*DATA, *HEAD, SUBSETS),
     ),
     "mean fill of others": (
-        lambda x, y, w, b, s, m: essentiality.still_correct(
+        lambda x, y, w, b, s, m: ablation.accuracy_after_ablation(
             x, y, w, b, s, "mean", others=True, means=m
         ),
         (*DATA, *HEAD, SUBSETS, FEATURES.mean(dim=0)),
     ),
     "sufficient": (explanation.sufficient_contributions, (FEATURES, *HEAD)),
     "settled": (explanation.contributions_until_settled, (FEATURES, *HEAD)),
-    "silenced": (silencing.decisions_when_silenced, (FEATURES, *HEAD)),
+    "silenced": (ablation.decisions_when_silenced, (FEATURES, *HEAD)),
     "repairs": (
         lambda x, y, w, b: tuple(
-            silencing.repairs(
-                silencing.decisions_when_silenced(x, w, b), (x @ w.T + b).argmax(dim=1), y, w > 0
+            ablation.repairs(
+                ablation.decisions_when_silenced(x, w, b), (x @ w.T + b).argmax(dim=1), y, w > 0
             )
         ),
         (*DATA, *HEAD),
     ),
     "new errors": (
         lambda x, y, w, b: tuple(
-            silencing.new_errors(
-                silencing.decisions_when_silenced(x, w, b), (x @ w.T + b).argmax(dim=1), y, w > 0
+            ablation.new_errors(
+                ablation.decisions_when_silenced(x, w, b), (x @ w.T + b).argmax(dim=1), y, w > 0
             )
         ),
         (*DATA, *HEAD),
     ),
     "counting": (
-        lambda x, y, s: simulation.named_by_counting(
-            x, simulation.on_thresholds(x, y, member_of(s)), member_of(s), y
+        lambda x, y, s: simulatability.named_by_counting(
+            x, simulatability.on_thresholds(x, y, member_of(s)), member_of(s), y
         ),
         (*DATA, SUBSETS),
     ),
@@ -187,8 +186,8 @@ NUMBERS = {
         lambda x, y, w, s: cards.class_cards(statistics_of(x, y), w, s, K),
         (*DATA, HEAD[0], SUBSETS),
     ),
-    "interval": (lambda x: intervals.mean_interval(x[:, 0]), (FEATURES,)),
-    "smallest": (lambda x: intervals.smallest_within(100 * x[0].cumsum(0)).item(), (FEATURES,)),
+    "interval": (lambda x: stats.mean_interval(x[:, 0]), (FEATURES,)),
+    "smallest": (lambda x: stats.smallest_within(100 * x[0].cumsum(0)).item(), (FEATURES,)),
     "two nn": (lambda x: manifold.two_nn(x), (FEATURES,)),
     "between": (lambda x, y: manifold.between_class_share(x, y, C), DATA),
     "alignment": (
@@ -247,7 +246,7 @@ def test_the_front_door_runs_where_the_bank_is(gpu, small_bank):
         numbers = (
             pl.accuracy(head, test),
             pl.accuracy(pl.decompose(bank, subsets), bank),
-            pl.random_control(train, test, k=2, draws=2),
+            pl.random_baseline(train, test, k=2, draws=2),
         )
         results.append((numbers, pl.cards(bank, subsets)))
     for one, other in zip(*map(torch.utils._pytree.tree_leaves, results), strict=True):

@@ -9,15 +9,15 @@ from PIL import Image
 from torchvision.models import ResNet50_Weights
 
 from paperlib.__main__ import main
-from paperlib.banks.bank import FeatureBank, LinearHead
-from paperlib.banks.files import BankError
+from paperlib.bank import FeatureBank, LinearHead
 from paperlib.extraction.fingerprint import files_sha256
 from paperlib.networks.datasets import imagenet_ids, load_dataset
-from paperlib.study import reproduce
-from paperlib.study.banks import load_bank, load_banks
-from paperlib.study.paths import ROOT
-from paperlib.study.published import published_subsets
-from paperlib.study.tiers import choose_networks, depth_of
+from paperlib.store import BankError
+from reproduction import runner
+from reproduction.banks import load_bank, load_banks
+from reproduction.paths import ROOT
+from reproduction.published import published_subsets
+from reproduction.tiers import choose_networks, depth_of
 
 NAMES = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
 # Ten well-known ids and what torchvision calls the output that belongs to each
@@ -163,8 +163,8 @@ def test_notebooks_take_the_imagenet_tier(data, tmp_path, monkeypatch):
     networks = ["resnet18", "resnet34", "resnet101"]
     given = {"tier": "imagenet", "data": str(data), "networks": networks, "network": "resnet18"}
     given |= {"k": 7, "draws": 3, "repeats": 2, "rounds": 1}
-    notebooks = reproduce.find_notebooks(["00", "01", "02", "03", "04", "05", "06", "08", "10"])
-    declared = {path: reproduce.papermill.inspect_notebook(path) for path in notebooks}
+    notebooks = runner.find_notebooks(["00", "01", "02", "03", "04", "05", "06", "08", "10"])
+    declared = {path: runner.papermill.inspect_notebook(path) for path in notebooks}
     work = {path: {n: given[n] for n in names if n in given} for path, names in declared.items()}
-    outcomes = list(reproduce.run_all(work, tmp_path / "out", jobs=2))
+    outcomes = list(runner.run_all(work, tmp_path / "out", jobs=2))
     assert [f"{o.name}: {o.error}" for o in outcomes if o.error] == []

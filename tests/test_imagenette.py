@@ -7,23 +7,23 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from paperlib.__main__ import main
-from paperlib.banks.bank import FeatureBank, LinearHead
-from paperlib.banks.files import BankError
+from experiments.__main__ import main
+from experiments.imagenette import save_imagenette
+from paperlib.bank import FeatureBank, LinearHead
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.ranking import influential_filters
 from paperlib.heads.accuracy import accuracy_by_k
 from paperlib.networks import efficientnet_lite
+from paperlib.networks.by_name import load_network
 from paperlib.networks.datasets import load_dataset
 from paperlib.networks.efficientnet_lite import LITES
-from paperlib.networks.named import load_network
-from paperlib.study.imagenette import (
+from paperlib.store import BankError
+from reproduction.imagenette import (
     imagenette_path,
     load_imagenette,
     load_ten_classes,
-    save_imagenette,
 )
-from paperlib.study.paths import ROOT
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.ranking import influential_filters
+from reproduction.paths import ROOT
 
 # Of 400 test photos: right among 1000 classes, right among ten
 RIGHT = {

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from paperlib.analysis import extract
+from paperlib.api import extract
 from paperlib.extraction.inference import inference_copy, micro_batches
 
 

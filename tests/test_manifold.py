@@ -6,8 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperlib.measures.intervals import smallest_within
-from paperlib.measures.manifold import (
+from paperlib.metrics.manifold import (
     alignment,
     between_class_share,
     components_for_variance,
@@ -19,6 +18,7 @@ from paperlib.measures.manifold import (
     random_directions,
     two_nn,
 )
+from paperlib.stats import smallest_within
 
 
 def gaussian(n, d, seed=0):
@@ -101,7 +101,7 @@ def test_copies_are_dropped_and_counted():
 
 
 def test_neighbours_equal_brute_force_across_blocks_and_near_copies(monkeypatch):
-    monkeypatch.setattr("paperlib.measures.manifold.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("paperlib.metrics.manifold.ROWS_AT_ONCE", 7)
     x = gaussian(30, 4) + 100
     x[3] = x[20] + 1e-9
     brute = torch.stack([(x - row).norm(dim=1).sort().values[1:3] for row in x])

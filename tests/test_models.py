@@ -13,11 +13,11 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 from paperlib.networks import assets as asset_files
+from paperlib.networks.by_name import find_checkpoint, load_network
 from paperlib.networks.cifar import BasicBlock, CifarResNet
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.networks.datasets import load_dataset
 from paperlib.networks.head import split_head
-from paperlib.networks.named import find_checkpoint, load_network
 from paperlib.networks.strips import CifarStrips
 
 
@@ -75,7 +75,7 @@ def test_runs_of_others_load_and_classify(assets, name):
 def test_runs_are_named(empty_cache):
     with pytest.raises(ValueError, match="resnet20 has no run 'segra'; choose from akamaster"):
         load_network("resnet20:segra")
-    with pytest.raises(ValueError, match="not a network that `paperlib train` made"):
+    with pytest.raises(ValueError, match="not a network of our training"):
         load_network(f"trained:{__file__}")
 
 

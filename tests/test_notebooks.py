@@ -8,7 +8,7 @@ import nbformat
 import papermill
 import pytest
 
-from paperlib.study.paths import NOTEBOOKS
+from reproduction.paths import NOTEBOOKS
 from tests.pretend_cuda import OnGpu, pretended_gpu
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))

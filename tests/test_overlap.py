@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 
-from paperlib.measures import overlap
-from paperlib.measures.overlap import (
+from paperlib.filters.scores import random_subsets
+from paperlib.filters.tensors import membership
+from paperlib.metrics import overlap
+from paperlib.metrics.overlap import (
     against_chance,
     jaccard,
     mean_over_pairs,
@@ -17,9 +19,7 @@ from paperlib.measures.overlap import (
     mutual_information,
     shared_filters,
 )
-from paperlib.study.published import RESNET20_CSG_SUBSETS, RESNET20_SUBSETS
-from paperlib.subsets.order import membership
-from paperlib.subsets.scores import random_subsets
+from reproduction.published import RESNET20_CSG_SUBSETS, RESNET20_SUBSETS
 
 PAIR = membership([torch.tensor([0, 1]), torch.tensor([1, 2])], 4)
 

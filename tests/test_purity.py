@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from paperlib.measures.purity import one_vs_rest_auc, serving_one_class, top_image_shares
+from paperlib.metrics.purity import one_vs_rest_auc, serving_one_class, top_image_shares
 
 FEATURES = torch.tensor([[5.0, 0], [4, 1], [3, 1], [0, 1]])
 LABELS = torch.tensor([0, 0, 1, 2])

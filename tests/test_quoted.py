@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from quoted import EXCEPTIONS, QUOTED
 
-from paperlib.study.paths import NOTEBOOKS, ROOT
+from reproduction.paths import NOTEBOOKS, ROOT
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBER = rf"-?\d+(?:,\d{{3}})*(?:\.\d+)?|{'|'.join(WORDS)}"

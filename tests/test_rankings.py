@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy import stats
 
-from paperlib.study import rankings
-from paperlib.subsets import scores
+from paperlib.filters import scores
+from reproduction import rankings
 
 WEIGHT = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
 

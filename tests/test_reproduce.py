@@ -11,11 +11,11 @@ import papermill
 import pytest
 
 from paperlib.__main__ import main
-from paperlib.study import reproduce
-from paperlib.study.claims import record_claim
-from paperlib.study.parameters import parameters_for
-from paperlib.study.registry import CLAIMS
-from paperlib.study.reproduce import find_notebooks
+from reproduction import runner
+from reproduction.claims import record_claim
+from reproduction.parameters import parameters_for
+from reproduction.registry import CLAIMS
+from reproduction.runner import find_notebooks
 
 
 def write_notebook(folder, name, *cells):
@@ -34,8 +34,8 @@ def project(tmp_path, monkeypatch):
     write_notebook(folder, "00_works", 'tier = "embedded"', "print('fine')")
     write_notebook(folder, "01_fails", 'tier = "embedded"', "1 / 0", "print('unreached')")
     write_notebook(folder, "02_prints", 'tier = "embedded"\nk = 5\nname = ""', "print(k, name)")
-    monkeypatch.setattr(reproduce, "NOTEBOOKS", folder)
-    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "NOTEBOOKS", folder)
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
     monkeypatch.setenv("PAPERLIB_FIGURES", "")  # the runner sets it; pytest puts it back
     return tmp_path
 
@@ -84,7 +84,7 @@ def test_a_kernel_that_does_not_start_is_tried_once_more(failures, project, monk
         return execute(given, partial, *arguments, **settings)
 
     monkeypatch.setattr(papermill, "execute_notebook", sometimes)
-    outcome = reproduce.run_notebook(source, folder, {})
+    outcome = runner.run_notebook(source, folder, {})
     assert len(tries) == 2
     assert outcome.error == "" if failures == 1 else "kernel does not start" in outcome.error
     assert outcome.path.exists()
@@ -136,9 +136,9 @@ def start_runner(project):
         "import signal, sys\nfrom pathlib import Path\nfrom paperlib.__main__ import main\n"
         # Tests that a shell runs in the background inherit that Ctrl-C is ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from paperlib.study import reproduce\n"
-        f"reproduce.ROOT = Path({str(project)!r})\n"
-        "reproduce.NOTEBOOKS = reproduce.ROOT / 'notebooks'\n"
+        "from reproduction import runner\n"
+        f"runner.ROOT = Path({str(project)!r})\n"
+        "runner.NOTEBOOKS = runner.ROOT / 'notebooks'\n"
         "if __name__ == '__main__':\n    sys.exit(main(['reproduce', '00', '01', '--jobs', '1']))\n"
     )
     run = subprocess.Popen([sys.executable, script], start_new_session=True, stderr=subprocess.PIPE)
@@ -178,7 +178,7 @@ def test_only_verdicts_of_this_run_are_printed(project, capsys):
     """A record that an earlier run left is not shown, and that of the notebook that ran is new."""
     figures = project / "build" / "embedded" / "figures"
     key = "baseline-accuracy"
-    record = "from paperlib.study.claims import record_claim\nfrom pathlib import Path\n"
+    record = "from reproduction.claims import record_claim\nfrom pathlib import Path\n"
     record += f"_ = record_claim(Path({str(figures)!r}), {key!r}, 91.7, 90.1, 93.2, reason='none')"
     name = CLAIMS[key].notebook
     write_notebook(project / "notebooks", name, "tier = ''", record)

@@ -5,17 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib.__main__ import main
-from paperlib.banks.bank import FeatureBank, LinearHead
-from paperlib.banks.files import BankError
-from paperlib.measures.collapse import class_scatter, collapse_ratio
+from experiments import runs as make_runs
+from experiments.__main__ import main
+from paperlib.bank import FeatureBank, LinearHead
+from paperlib.filters.counting import class_statistics
+from paperlib.filters.tensors import AT_ONCE
+from paperlib.metrics.collapse import class_scatter, collapse_ratio
 from paperlib.networks.cifar_runs import RUNS
-from paperlib.study import make_runs
-from paperlib.study.banks import load_banks
-from paperlib.study.run_sizes import head_curve, sizes_of
-from paperlib.study.runs import TRAIN_SAMPLE, TrainingRun, load_runs, origins, run_path, runs_of
-from paperlib.subsets.counting import class_statistics
-from paperlib.subsets.order import AT_ONCE
+from paperlib.store import BankError
+from reproduction.banks import load_banks
+from reproduction.run_sizes import head_curve, sizes_of
+from reproduction.runs import TRAIN_SAMPLE, TrainingRun, load_runs, origins, run_path, runs_of
 
 # Measured by others on the same images, with other code: full accuracy, smallest k within a point,
 # features for half the mass, components for 95 %, collapse ratio
@@ -59,7 +59,7 @@ def test_scatter_of_many_images_is_that_of_one_product(monkeypatch):
     whole = class_scatter(x, labels, 3).within
     monkeypatch.setitem(AT_ONCE, "cpu", 8 * 64)  # 64 images at a time
     assert class_scatter(x, labels, 3).within.numpy() == pytest.approx(whole.numpy(), abs=1e-14)
-    monkeypatch.setattr("paperlib.subsets.sums.LARGE", 1)  # products in float32
+    monkeypatch.setattr("paperlib.filters.sums.LARGE", 1)  # products in float32
     assert class_scatter(x, labels, 3).within.numpy() == pytest.approx(whole.numpy(), abs=1e-7)
 
 
@@ -200,7 +200,7 @@ def test_bad_runs_are_named(capsys, tmp_path):
     assert main(["runs", "resnet20:me"]) == 2
     assert "no runs ['resnet20:me']; choose from resnet20, " in capsys.readouterr().err
     assert main(["runs", "--trained", str(tmp_path)]) == 2
-    assert "holds no network that `paperlib train` finished" in capsys.readouterr().err
+    assert "holds no network whose training is finished" in capsys.readouterr().err
 
 
 def test_the_table_of_trained_runs_is_a_whole_grid():

@@ -5,9 +5,8 @@ import ast
 import pytest
 from torchvision.datasets import CIFAR10
 
-from paperlib.study.paths import ROOT
+from reproduction.paths import ROOT
 
-PACKAGE = ROOT / "paperlib"
 # What reads a file, a stream or an address, by the last part of the call's name
 READING = {
     "open",
@@ -39,29 +38,28 @@ READING = {
 }
 # By module, the calls allowed and what keeps them safe
 READERS = {
-    "__init__.py": {"import_module"},  # the front door's own names
-    "__main__.py": {"import_module"},  # the subcommands of a fixed table
-    "banks/atomic.py": {"open"},  # writes
-    "banks/compact.py": {"safe_open", "json.loads"},
-    "banks/files.py": {"safe_open", "json.loads"},
-    "banks/shards.py": {"safe_open", "json.loads", "self.manifest.read_text"},
-    "networks/assets.py": {"open", "urlopen", "answer.read"},  # bytes, for their SHA-256
-    "networks/cifar_runs.py": {"open", "torch.load"},  # weights_only, after the SHA-256; CSV
+    "paperlib/__init__.py": {"import_module"},  # the front door's own names
+    "paperlib/__main__.py": {"import_module"},  # the subcommands of fixed tables
+    "paperlib/store.py": {"open", "safe_open", "json.loads"},  # "open" writes
+    "paperlib/extraction/shards.py": {"safe_open", "json.loads", "self.manifest.read_text"},
+    "paperlib/networks/assets.py": {"open", "urlopen", "answer.read"},  # bytes, for their SHA-256
+    "paperlib/networks/by_name.py": {"timm.create_model"},  # timm's own downloads, an extra
+    "paperlib/networks/cifar_runs.py": {"open", "torch.load"},  # weights_only, after the SHA-256
     # CIFAR-10's batches are pickles; torchvision opens those whose MD5 it knows, from an archive
     # whose SHA-256 we know
-    "networks/datasets.py": {"Image.open", "read_text", "torchvision.datasets.CIFAR10"},
+    "paperlib/networks/datasets.py": {"Image.open", "read_text", "torchvision.datasets.CIFAR10"},
     # weights_only, after the SHA-256; timm builds the network and loads no weights
-    "networks/efficientnet_lite.py": {"timm.create_model", "torch.load"},
-    "networks/strips.py": {"Image.open", "read_text"},
-    "networks/trained.py": {"safe_open", "json.loads"},
-    "networks/zoo.py": {"timm.create_model"},  # timm's own downloads, an optional package
-    "study/atlas.py": {"file.read_bytes"},  # of the page, to be copied
-    "study/claims.py": {"json.loads", "path.read_text"},
-    "study/published.py": {"json.loads", "path.read_text"},
+    "paperlib/networks/efficientnet_lite.py": {"timm.create_model", "torch.load"},
+    "paperlib/networks/strips.py": {"Image.open", "read_text"},
+    "paperlib/networks/trained.py": {"safe_open", "json.loads"},
+    "reproduction/atlas.py": {"file.read_bytes"},  # of the page, to be copied
+    "reproduction/claims.py": {"json.loads", "path.read_text"},
+    "reproduction/published.py": {"json.loads", "path.read_text"},
     # The notebooks of the clone are code, and are run: that is what the command is for
-    "study/parameters.py": {"json.loads", "papermill.inspect_notebook"},
-    "study/reproduce.py": {"nbformat.read", "papermill.execute_notebook"},
-    "training/train.py": {"safe_open"},
+    "reproduction/parameters.py": {"json.loads", "papermill.inspect_notebook"},
+    "reproduction/runner.py": {"nbformat.read", "papermill.execute_notebook"},
+    "experiments/better_subsets.py": {"json.loads", "path.read_text", "read_text"},
+    "experiments/training/train.py": {"safe_open"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
 OURS = {"FeatureBank.load", "TrainingRun.load", "run.load", "load"}  # in this list themselves
@@ -77,19 +75,23 @@ def calls(tree):
             yield (last if "(" in name else name), last, node
 
 
-MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+MODULES = [
+    path.relative_to(ROOT).as_posix()
+    for building in ("paperlib", "reproduction", "experiments")
+    for path in sorted((ROOT / building).rglob("*.py"))
+]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_reader_is_known(module):
-    tree = ast.parse((PACKAGE / module).read_text())
+    tree = ast.parse((ROOT / module).read_text())
     found = {name for name, last, _ in calls(tree) if last in READING} - OURS
     assert found == READERS.get(module, set())
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_turns_data_into_code(module):
-    tree = ast.parse((PACKAGE / module).read_text())
+    tree = ast.parse((ROOT / module).read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]

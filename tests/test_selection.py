@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from paperlib.filters.scores import random_subsets
+from paperlib.filters.tensors import largest_filters
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.refit import softmax_refit
-from paperlib.heads.searches import _derivatives, backward_selection, forward_selection
-from paperlib.study.comparison import FREQUENCY, QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
-from paperlib.subsets.order import largest_filters
-from paperlib.subsets.scores import random_subsets
+from paperlib.heads.selection import _derivatives, backward_selection, forward_selection
+from reproduction.comparison import FREQUENCY, QUICK_RANKINGS, SLOW_RANKINGS, Sample, subsets_by_k
 
 ALL = QUICK_RANKINGS | SLOW_RANKINGS
 

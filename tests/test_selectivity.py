@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from paperlib.__main__ import main
-from paperlib.analysis import extract
-from paperlib.banks.bank import FeatureBank
-from paperlib.banks.files import BankError
-from paperlib.measures.selectivity import bootstrap_class_means, psi, selectivity_index
+from paperlib.api import extract
+from paperlib.bank import FeatureBank
+from paperlib.filters.sums import class_means
+from paperlib.metrics.selectivity import bootstrap_class_means, psi, selectivity_index
 from paperlib.networks.cifar import CifarResNet, untrained_model
 from paperlib.networks.head import residual_blocks
-from paperlib.subsets.sums import class_means
+from paperlib.store import BankError
 
 
 def test_psi_by_hand():

@@ -15,14 +15,14 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 from torchvision.transforms import Normalize
 
-from paperlib.analysis import extract
-from paperlib.banks.bank import FeatureBank
-from paperlib.banks.shards import ShardError, ShardFolder
-from paperlib.banks.tensorfile import TYPE_NAMES, Column, write_tensors
+from paperlib.api import extract
+from paperlib.bank import FeatureBank
 from paperlib.extraction.fingerprint import fingerprint
 from paperlib.extraction.forward import Extraction, Span
 from paperlib.extraction.options import ExtractOptions
-from paperlib.study.paths import ROOT
+from paperlib.extraction.shards import ShardError, ShardFolder
+from paperlib.store import TYPE_NAMES, TensorStream, write_tensors
+from reproduction.paths import ROOT
 
 EVERYTHING = list(range(23))
 
@@ -326,8 +326,8 @@ def test_files_are_those_of_the_library(out):
         str(dtype): (torch.arange(12).view(4, 3) % 2).to(dtype) for dtype in reversed(TYPE_NAMES)
     }
     tensors |= {"é empty": torch.zeros(0, 3), "a scalar": torch.tensor(2.5)}
-    columns = {name: Column.of(tensor) for name, tensor in tensors.items()}
-    columns["halved"] = Column(torch.float32, [4, 3], [torch.ones(2, 3), torch.zeros(2, 3)])
+    columns = {name: TensorStream.of(tensor) for name, tensor in tensors.items()}
+    columns["halved"] = TensorStream(torch.float32, [4, 3], [torch.ones(2, 3), torch.zeros(2, 3)])
     tensors["halved"] = torch.cat([torch.ones(2, 3), torch.zeros(2, 3)])
     write_tensors(out, columns, {"paperlib": '{"é": 1}'})
     assert out.read_bytes() == save(tensors, {"paperlib": '{"é": 1}'})

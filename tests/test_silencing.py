@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from paperlib.filters.scores import random_subsets
+from paperlib.filters.tensors import membership
 from paperlib.heads.decomposed import DecomposedHead
-from paperlib.measures.silencing import decisions_when_silenced, new_errors, repairs
-from paperlib.subsets.order import membership
-from paperlib.subsets.scores import random_subsets
+from paperlib.metrics.ablation import decisions_when_silenced, new_errors, repairs
 
 # Each class reads its own filter, and filter 2 adds to both; class 0 also keeps filter 2
 WEIGHT = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from paperlib.measures.simulation import named_by_counting, on_thresholds
+from paperlib.metrics.simulatability import named_by_counting, on_thresholds
 
 # Class 0 keeps filters 0 and 1, class 1 keeps 2, class 2 keeps 1
 MEMBER = torch.tensor([[1, 1, 0], [0, 0, 1], [0, 1, 0]]).bool()

@@ -8,23 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paperlib.measures.intervals import (
+from paperlib.stats import (
+    adjusted_r2,
     bootstrap_means,
-    draws_over_runs,
     half_sample_draws,
     interval,
     mean_interval,
-    resampled_within,
-    smallest_within,
-)
-from paperlib.measures.trends import (
-    explained_share,
     partial_rank_correlation,
+    pigeonhole_bootstrap,
     power_law_exponent,
     rank_correlation,
+    smallest_within,
     spearman,
+    stratified_bootstrap,
 )
-from paperlib.study.rules import proportional
+from reproduction.rules import proportional
 
 
 def test_bootstrap_of_a_mean_has_its_standard_error():
@@ -206,17 +204,17 @@ def test_a_head_that_decides_nothing_needs_everything():
 def test_draws_over_runs_by_hand():
     """One run: its own draws.  Runs at 0 and 1, two of them drawn: 0, 1/2 or 1."""
     draws = np.arange(5.0)[:, None]
-    assert draws_over_runs(draws).tolist() == [0, 1, 2, 3, 4]
-    two = draws_over_runs(np.tile([0.0, 1.0], (20_000, 1)))
+    assert pigeonhole_bootstrap(draws).tolist() == [0, 1, 2, 3, 4]
+    two = pigeonhole_bootstrap(np.tile([0.0, 1.0], (20_000, 1)))
     assert set(two) == {0, 0.5, 1} and two.std() == pytest.approx(0.5 / 2**0.5, rel=0.02)
-    assert np.array_equal(two, draws_over_runs(np.tile([0.0, 1.0], (20_000, 1))))
+    assert np.array_equal(two, pigeonhole_bootstrap(np.tile([0.0, 1.0], (20_000, 1))))
 
 
 def test_resampling_within_groups_keeps_their_sizes():
     groups = np.array(["b", "a", "b", "c", "a", "b"])
-    rows = resampled_within(groups, draws=500, seed=3)
+    rows = stratified_bootstrap(groups, draws=500, seed=3)
     assert (groups[rows] == groups).all() and (rows[:, 3] == 3).all()
-    assert np.array_equal(rows, resampled_within(groups, draws=500, seed=3))
+    assert np.array_equal(rows, stratified_bootstrap(groups, draws=500, seed=3))
     drawn = np.bincount(rows[:, [0, 2, 5]].ravel(), minlength=6)[[0, 2, 5]]
     assert np.abs(drawn / drawn.sum() - 1 / 3).max() < 0.04
 
@@ -246,14 +244,14 @@ def test_explained_share_equals_an_analysis_of_variance():
     y = groups + rng.normal(size=30)
     inside = sum(((y[groups == g] - y[groups == g].mean()) ** 2).sum() for g in range(3))
     expected = 1 - inside / ((y - y.mean()) ** 2).sum() * 29 / 27
-    assert explained_share(y, groups) == pytest.approx(expected)
-    assert explained_share(groups.astype(float), groups) == pytest.approx(1)
-    assert np.isnan(explained_share(y, np.arange(30)))
+    assert adjusted_r2(y, groups) == pytest.approx(expected)
+    assert adjusted_r2(groups.astype(float), groups) == pytest.approx(1)
+    assert np.isnan(adjusted_r2(y, np.arange(30)))
 
 
 def test_groups_at_random_explain_nothing_on_average():
     rng = np.random.default_rng(0)
-    shares = [explained_share(rng.normal(size=24), rng.integers(4, size=24)) for _ in range(300)]
+    shares = [adjusted_r2(rng.normal(size=24), rng.integers(4, size=24)) for _ in range(300)]
     assert abs(np.mean(shares)) < 0.02
-    both = [explained_share(y := rng.normal(size=24), y > 0, rng.integers(3, size=24))]
+    both = [adjusted_r2(y := rng.normal(size=24), y > 0, rng.integers(3, size=24))]
     assert both[0] > 0.3

@@ -8,7 +8,7 @@ import json
 import pandas as pd
 import pytest
 
-from paperlib.study.paths import ROOT, figures_folder
+from reproduction.paths import ROOT, figures_folder
 
 COMMITTED = ROOT / "figures"
 TIMED = {"08_head_time.csv"}  # seconds differ from run to run

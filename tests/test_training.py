@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from experiments.__main__ import main as experiments_main
+from experiments.training.batches import Batches
+from experiments.training.recipe import Recipe
+from experiments.training.train import TrainingError, train
 from paperlib.__main__ import main
-from paperlib.banks.bank import FeatureBank
+from paperlib.bank import FeatureBank
+from paperlib.networks.by_name import load_network
 from paperlib.networks.datasets import load_dataset
-from paperlib.networks.named import load_network
 from paperlib.networks.trained import load_trained
-from paperlib.study.paths import ROOT
-from paperlib.training.batches import Batches
-from paperlib.training.recipe import Recipe
-from paperlib.training.train import TrainingError, train
+from reproduction.paths import ROOT
 from tests.pretend_cuda import pretended_gpu
 
 CPU = torch.device("cpu")
@@ -123,7 +124,7 @@ def test_a_kill_in_any_epoch_loses_no_more_than_it(whole, images, tmp_path, monk
 def test_sigkill_and_the_same_command(folder, tmp_path):
     """From the command line, with one thread: killed once it has saved, the run ends the same."""
     options = ["--depth", "8", "--epochs", "3", "--batch-size", "16", "--device", "cpu", "--quiet"]
-    command = [sys.executable, "-m", "paperlib", "train", *options]
+    command = [sys.executable, "-m", "experiments", "train", *options]
     command += ["--dataset", f"imagefolder:{folder}", "--out"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     name = "resnet8-seed0-decay0.0001-epochs3"
@@ -191,11 +192,11 @@ def test_bad_recipes_are_named(given, message):
 
 def test_bad_input_is_named_on_the_command_line(folder, tmp_path, capsys):
     command = ["train", "--dataset", f"imagefolder:{folder}", "--out", str(tmp_path), "--quiet"]
-    assert main([*command, "--depth", "21", "--device", "cpu"]) == 2
+    assert experiments_main([*command, "--depth", "21", "--device", "cpu"]) == 2
     assert "depth must be 6n + 2" in capsys.readouterr().err
     Image.new("RGB", (40, 30)).save(folder / "train" / "class0" / "wide.png")
     try:
-        assert main([*command, "--depth", "8", "--device", "cpu"]) == 2
+        assert experiments_main([*command, "--depth", "8", "--device", "cpu"]) == 2
     finally:
         (folder / "train" / "class0" / "wide.png").unlink()
     assert "images must be 32 x 32 pixels, found 40 x 30" in capsys.readouterr().err

@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 import torch
 
-from paperlib.banks.bank import FeatureBank, LinearHead
-from paperlib.study import reproduce
-from paperlib.study.claims import scorecard, scorecard_markdown
-from paperlib.study.imagenette import load_imagenette, save_imagenette
-from paperlib.study.paths import ROOT
-from paperlib.study.registry import CLAIMS
-from paperlib.study.rules import NOT_REPRODUCED, NOT_TESTABLE, PARTLY, REPRODUCED
-from paperlib.study.runs import TrainingRun
+from experiments.imagenette import save_imagenette
+from paperlib.bank import FeatureBank, LinearHead
+from reproduction import runner
+from reproduction.claims import scorecard, scorecard_markdown
+from reproduction.imagenette import load_imagenette
+from reproduction.paths import ROOT
+from reproduction.registry import CLAIMS
+from reproduction.rules import NOT_REPRODUCED, NOT_TESTABLE, PARTLY, REPRODUCED
+from reproduction.runs import TrainingRun
 
 RANK = {REPRODUCED: 2, PARTLY: 1, NOT_REPRODUCED: 0, NOT_TESTABLE: 0}
 COMMITTED = {key: ROOT / "figures" / "claims" / f"{key}.json" for key in CLAIMS}
@@ -106,11 +107,11 @@ def forged(tmp_path_factory):
     shuffle_collapse(folder / "data" / "trained_runs.csv")
     reverse_depth(folder / "data" / "selectivity.csv")
     slow_down(folder / "data" / "better_subsets.json")
-    notebooks = [path for path in reproduce.find_notebooks() if "scorecard" not in path.stem]
+    notebooks = [path for path in runner.find_notebooks() if "scorecard" not in path.stem]
     before = dict(os.environ)
     os.environ["PAPERLIB_DATA"] = str(folder / "data")
     try:
-        outcomes = list(reproduce.run_all({path: {} for path in notebooks}, folder, jobs=2))
+        outcomes = list(runner.run_all({path: {} for path in notebooks}, folder, jobs=2))
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from paperlib.analysis import extract
+from paperlib.api import extract
+from paperlib.networks.by_name import load_network
 from paperlib.networks.head import split_head
-from paperlib.networks.named import load_network
 
 # The smallest member of each family, the pixels it needs, and the name of its head.
 FAMILIES = {

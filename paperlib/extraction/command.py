@@ -5,12 +5,12 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from paperlib.banks.bank import SPLIT_CODES
+from paperlib.bank import SPLIT_CODES
 from paperlib.extraction.distributed import process_rank
-from paperlib.extraction.named import make_bank
+from paperlib.extraction.make import make_bank
 from paperlib.extraction.options import PRECISIONS, ExtractOptions
 from paperlib.networks.assets import sha256_of
-from paperlib.networks.named import NAMES
+from paperlib.networks.by_name import NAMES
 
 EXAMPLES = """examples:
   paperlib extract --network resnet20 --dataset imagefolder:photos --out bank.safetensors

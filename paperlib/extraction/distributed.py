@@ -35,7 +35,7 @@ class Processes:
     size: int = 1
     local_rank: int = 0
 
-    def together(self, work: Callable[[], T]) -> list[T]:
+    def gather_all(self, work: Callable[[], T]) -> list[T]:
         """Do `work` in every process, wait for all, and give everyone all results, by rank.
 
         Where it fails in one process it fails in all: that one raises its own error, the others
@@ -76,14 +76,14 @@ class Processes:
         dist.all_gather_object(outcomes, outcome)
         return outcomes
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def on_rank_zero(self, work: Callable[[], T]) -> T:
         """Do `work` in process 0 only and give everyone its result."""
-        return self.together(lambda: work() if self.rank == 0 else None)[0]
+        return self.gather_all(lambda: work() if self.rank == 0 else None)[0]
 
     def in_turn(self, load: Callable[[], T]) -> T:
         """Do `load` in one process of each machine, then in the others: downloads do not clash."""
         loaded: list[T] = []
-        self.together(lambda: None if self.local_rank else loaded.append(load()))
+        self.gather_all(lambda: None if self.local_rank else loaded.append(load()))
         return loaded[0] if loaded else load()
 
     def all_reduced(self, statistics: T) -> T:

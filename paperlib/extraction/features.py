@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import paperlib
-from paperlib.banks.bank import FeatureBank
+from paperlib.bank import FeatureBank
 from paperlib.extraction.forward import Extraction
 from paperlib.extraction.options import ExtractOptions
 

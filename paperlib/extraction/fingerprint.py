@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision.datasets import DatasetFolder
 
-from paperlib.banks.tensorfile import Column, content_sha256
 from paperlib.extraction.forward import Extraction
+from paperlib.store import TensorStream, content_sha256
 
 # What a dataset may hold in memory: a TensorDataset its tensors, torchvision's pixels and labels
 HELD = ("tensors", "data", "targets", "labels")
@@ -21,7 +21,9 @@ def fingerprint(job: Extraction) -> dict:
 
     Image files are known by their names, and what else a dataset loads by its length.
     """
-    weights = {k: Column.of(v) for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
+    weights = {
+        k: TensorStream.of(v) for k, v in job.model.state_dict().items() if isinstance(v, Tensor)
+    }
     records = {split: _record(images.dataset) for split, images in job.images.items()}
     keys = next(iter(records.values()), {})
     return {key: {split: record[key] for split, record in records.items()} for key in keys} | {
@@ -71,7 +73,7 @@ def _pieces(value: object) -> Iterator[bytes | memoryview]:
     if isinstance(value, Tensor | np.ndarray):
         yield f"{value.dtype} {list(value.shape)} ".encode()
     if isinstance(value, Tensor):
-        yield from Column.of(value).pieces()
+        yield from TensorStream.of(value).pieces()
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     elif isinstance(value, list | tuple) and not all(isinstance(part, int) for part in value):

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from paperlib.banks.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
+from paperlib.extraction.cpus import usable_cpus
 from paperlib.extraction.hooks import captured_inputs, named_blocks, pooled_outputs
 from paperlib.extraction.images import as_images, class_names
 from paperlib.extraction.inference import inference_copy, is_half, micro_batches
 from paperlib.extraction.options import PRECISIONS, ExtractOptions, choose_device
-from paperlib.extraction.processors import usable_cpus
 from paperlib.networks.head import split_head
 
 CUDA = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn

@@ -20,7 +20,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from paperlib.banks.checks import real_numbers
+from paperlib.border import real_numbers
 
 FORMS = (
     "an ImageFolder or any other map-style dataset of (image, label), a TensorDataset, a pair "

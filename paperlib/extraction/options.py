@@ -7,7 +7,7 @@ from numbers import Real
 
 import torch
 
-from paperlib.subsets.generators import check_whole
+from paperlib.seeds import check_whole
 
 SHARD_SIZE = 2048  # images: 25 MB of a ResNet-50 on ImageNet, some minutes of a CPU
 TIMEOUT = 1800.0  # seconds that a process waits for the others at the end of each shard

@@ -12,15 +12,15 @@ from pathlib import Path
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from paperlib.banks.bank import FeatureBank
-from paperlib.banks.files import holds_bank
-from paperlib.banks.shards import ShardFolder
+from paperlib.bank import FeatureBank
 from paperlib.extraction.distributed import Processes, processes
 from paperlib.extraction.features import collected, versions
 from paperlib.extraction.fingerprint import fingerprint
 from paperlib.extraction.forward import Extraction, Span
 from paperlib.extraction.options import ExtractOptions
-from paperlib.subsets.counting import ClassStatistics
+from paperlib.extraction.shards import ShardFolder
+from paperlib.filters.counting import ClassStatistics
+from paperlib.store import holds_bank
 
 
 def save_features(
@@ -52,12 +52,12 @@ def save_features(
     spans = job.spans(shard_size)
     folder = ShardFolder(out.with_name(f"{out.name}.parts"), len(spans), settings)
     with processes(job.device, job.options.timeout) as group, ExitStack() as held:
-        group.from_first(lambda: held.enter_context(folder.locked()))  # for the whole group
-        missing = group.from_first(folder.open)
+        group.on_rank_zero(lambda: held.enter_context(folder.locked()))  # for the whole group
+        missing = group.on_rank_zero(folder.open)
         try:
-            group.together(folder.check_manifest)
+            group.gather_all(folder.check_manifest)
             _fill(folder, job, spans, missing, group)
-            group.from_first(
+            group.on_rank_zero(
                 lambda: folder.join(
                     out, job.head(), job.class_names, lambda skipped: made | {"skipped": skipped}
                 )
@@ -72,7 +72,7 @@ def save_features(
                 folder.discard()
             raise
         bank = FeatureBank.load(out)
-        group.from_first(folder.discard)
+        group.on_rank_zero(folder.discard)
     return bank
 
 
@@ -106,7 +106,7 @@ def _fill(
     with bar, job.running():
         for index in mine:
             span = None if index is None else spans[index]
-            done = group.together(partial(_write_shard, folder, job, index, span, batches, bar))
+            done = group.gather_all(partial(_write_shard, folder, job, index, span, batches, bar))
             bar.update(sum(done) - done[group.rank])
 
 
@@ -161,6 +161,6 @@ def extract_statistics(
         bar = _progress_bar(job, sum(job.counts.values()), group)
         with bar, job.running():
             for span in mine:
-                done = group.together(partial(count, span))
+                done = group.gather_all(partial(count, span))
                 bar.update(sum(done) - done[group.rank])
         return group.all_reduced(statistics)

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paperlib.filters.tensors import Subsets, check_features
 from paperlib.heads.decomposed import MANY, DecomposedHead, check_head, sparse_product
-from paperlib.subsets.order import Subsets, check_features
 
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from paperlib.filters.tensors import Subsets
 from paperlib.heads.decomposed import DecomposedHead
-from paperlib.subsets.order import Subsets
 
 
 class HeadCost(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib.subsets.order import Subsets, membership
+from paperlib.filters.tensors import Subsets, membership
 
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
@@ -109,7 +109,7 @@ class DecomposedHead(nn.Module):
         if not self.reads_only_kept(x):
             return F.linear(x, self._dense(), self.bias)
         if len(x) < FEW:
-            from paperlib.heads.compiled import sparse_logits  # numba is slow to import
+            from paperlib.heads.sparse import sparse_logits  # numba is slow to import
 
             return sparse_logits(x, *self._arrays())
         logits = x.new_empty(len(x), self.num_classes)

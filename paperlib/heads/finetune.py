@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from paperlib.filters.tensors import Subsets
 from paperlib.heads.decomposed import DecomposedHead
-from paperlib.subsets.generators import torch_generator
-from paperlib.subsets.order import Subsets
+from paperlib.seeds import torch_generator
 
 
 def finetune_network(

@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
-from paperlib.heads.decomposed import DecomposedHead, check_head
-from paperlib.subsets.order import (
+from paperlib.filters.sums import column_means
+from paperlib.filters.tensors import (
     Subsets,
     check_features,
     membership,
     row_chunks,
     subset_tensors,
 )
-from paperlib.subsets.sums import column_means
+from paperlib.heads.decomposed import DecomposedHead, check_head
 
 SMALL_PROBLEM = 2**24  # N * D below which one thread is fastest, and float64 affordable
 ROWS_AT_ONCE = 8192  # images whose loss is summed at once: bounds the memory of a fit

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from urllib.request import urlopen
 
-from paperlib.banks.atomic import whole_file
+from paperlib.store import atomic_write
 
 LARGEST_DOWNLOAD = 4 * 2**30  # bytes; the largest weights in torchvision have 2.6 GB
 TIMEOUT = 60  # seconds without a byte
@@ -46,7 +46,7 @@ def download(url: str, path: Path, expected: str, largest: int = LARGEST_DOWNLOA
     digest, size = hashlib.sha256(), 0
     _check_https(url)
     try:
-        with urlopen(url, timeout=TIMEOUT) as answer, whole_file(path) as file:
+        with urlopen(url, timeout=TIMEOUT) as answer, atomic_write(path) as file:
             _check_https(answer.url)  # where redirects led to
             while block := answer.read(2**20):
                 size += len(block)

@@ -169,8 +169,9 @@ def _split_folder(root: Path, split: str, imagenet: bool) -> Path:
 def _cifar10(
     split: str, transform: Callable | None, numbers: str
 ) -> torchvision.datasets.VisionDataset:
-    first = dict(zip(SPLITS, numbers.split(",") if numbers else (), strict=False))
-    if numbers.count(",") > 1 or not all(n.isdecimal() and int(n) for n in first.values()):
+    given = numbers.split(",") if numbers else []
+    first = dict(zip(SPLITS[: len(given)], given[:2], strict=True))
+    if len(given) > 2 or not all(n.isdecimal() and int(n) for n in given):
         raise ValueError(
             f"cifar10:N takes a number of train images, not {numbers!r}; "
             "cifar10:N,M takes one of test images too"

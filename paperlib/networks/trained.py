@@ -7,17 +7,17 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from paperlib.banks.tensorfile import record_sha256
 from paperlib.networks.cifar import CifarResNet
+from paperlib.store import record_sha256
 
-RECORD_KEY = "paperlib.training"  # the recipe and what came of it, as JSON in the file's header
+RECORD_KEY = "experiments.training"  # the recipe and what came of it, as JSON in the file's header
 PREFIX = "model."  # of the weights' names, beside which the optimiser's state may stand
 
 
 def read_record(path: str | Path) -> dict:
     """Recipe, normalisation, images, device, versions and history of a trained network.
 
-    Raises FileNotFoundError, and ValueError for a file that `paperlib train` did not make.
+    Raises FileNotFoundError, and ValueError for another file.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no trained network at {path}")
@@ -25,7 +25,7 @@ def read_record(path: str | Path) -> dict:
         with safe_open(path, framework="pt") as file:
             record = json.loads(file.metadata()[RECORD_KEY])
     except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a network that `paperlib train` made: {error}") from error
+        raise ValueError(f"{path} is not a network of our training: {error}") from error
     if not isinstance(record, dict):
         raise ValueError(f"{path}: the record is a {type(record).__name__}, not a JSON object")
     return record

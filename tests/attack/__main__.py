@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.measure import machine
 from benchmarks.pages import write_between
-from paperlib.banks.atomic import write_text
+from paperlib.store import write_text
 from tests.attack import kills, targets
 from tests.attack.kills import ROOT
 

@@ -32,7 +32,7 @@ class Job(NamedTuple):
         environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": clone, "PAPERLIB_DATA": ROOT / "data"}
         words = [word.format(folder=folder) for word in self.command.split()]
         return subprocess.Popen(
-            [sys.executable, "-m", "paperlib", *words],
+            [sys.executable, "-m", "experiments" if words[0] == "train" else "paperlib", *words],
             env=os.environ | {name: str(value) for name, value in environment.items()},
             cwd=clone,
             stdout=subprocess.DEVNULL,

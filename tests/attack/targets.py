@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from paperlib.banks.bank import FeatureBank, LinearHead
+from experiments.training.recipe import Recipe
+from experiments.training.train import _save as save_training
+from paperlib.bank import FeatureBank, LinearHead
 from paperlib.networks.assets import fetch_checkpoint, sha256_of
 from paperlib.networks.cifar import CifarResNet
 from paperlib.networks.trained import load_trained
-from paperlib.study.runs import TrainingRun
-from paperlib.training.recipe import Recipe
-from paperlib.training.train import _save as save_training
+from reproduction.runs import TrainingRun
 from tests.attack.mutations import attack
 
 
@@ -59,7 +59,7 @@ def training_run(folder: Path, rounds: int, seed: int) -> Counter:
 
 
 def trained_network(folder: Path, rounds: int, seed: int) -> Counter:
-    """A network of `paperlib train`."""
+    """A network of `python -m experiments train`."""
     torch.manual_seed(0)
     model, path = CifarResNet(8, 3), folder / "net.safetensors"
     record = {"recipe": vars(Recipe(depth=8)), "normalisation": "CIFAR", "history": []}

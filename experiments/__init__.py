@@ -1,0 +1,1 @@
+"""What makes the files under `data/`: training, fine-tuning, comparisons of rankings."""
