@@ -18,10 +18,17 @@ EPOCHS_APART = 1_000_003  # seeds of two runs' epochs never meet: nobody trains 
 class Batches:
     """A labelled set of 32 x 32 images on a device: `pixels [N, 40, 40, 3] uint8`, padded black.
 
-    Raises ValueError for images of another size and for no images.
+    Batches are normalised by the constants of this name.  Raises ValueError for images of another
+    size and for no images.
     """
 
-    def __init__(self, dataset: VisionDataset, device: torch.device, images: int = 0):
+    def __init__(
+        self,
+        dataset: VisionDataset,
+        device: torch.device,
+        images: int = 0,
+        normalisation: str = NORMALISATION,
+    ):
         number = min(images or len(dataset), len(dataset))
         if not number:
             raise ValueError("no images to train on")
@@ -35,13 +42,13 @@ class Batches:
         )
         self.pixels = F.pad(pixels, (0, 0, PADDING, PADDING, PADDING, PADDING)).to(device)
         self.labels = torch.tensor([label for _, label in items], device=device)
-        mean, std = torch.tensor(NORMALISATIONS[NORMALISATION], device=device)
+        mean, std = torch.tensor(NORMALISATIONS[normalisation], device=device)
         self.mean, self.std = 255 * mean, 255 * std
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def _cut(self, chosen: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+    def cut(self, chosen: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
         """The window of each chosen image, normalised: `[n, 3, 32, 32] float32`, channels last."""
         window = torch.arange(SIZE, device=chosen.device)
         columns = torch.where(flip[:, None], SIZE - 1 - window, window) + left[:, None]
@@ -63,12 +70,12 @@ class Batches:
         for i in range(0, number, size):
             part = slice(i, i + size)
             if (chosen := order[part]).numel() > 1:
-                x = self._cut(chosen, corner[0, part], corner[1, part], flip[part])
+                x = self.cut(chosen, corner[0, part], corner[1, part], flip[part])
                 yield x, self.labels[chosen]
 
     def in_order(self, size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches (images, labels) as they are."""
         for chosen in torch.arange(len(self), device=self.labels.device).split(size):
             middle = torch.full_like(chosen, PADDING)
-            x = self._cut(chosen, middle, middle, torch.zeros_like(chosen, dtype=torch.bool))
+            x = self.cut(chosen, middle, middle, torch.zeros_like(chosen, dtype=torch.bool))
             yield x, self.labels[chosen]

@@ -21,6 +21,7 @@ def finetune_network(
     *,
     epochs: int = 1,
     learning_rate: float = 1e-2,
+    weight_decay: float = 1e-4,
     batch_size: int = 128,
     device: torch.device | str = "auto",
     seed: int = 0,
@@ -29,21 +30,24 @@ def finetune_network(
     """Train a copy of the whole network by the decomposed softmax (SGD, momentum 0.9, cosine).
 
     `dataset` yields (image, label); `head_name` names the final layer, which the copy holds as a
-    `DecomposedHead`.  Batch statistics stay frozen: a short run at a small rate would only blur
-    them; a layer without a bias gets one.  `device` "auto" is the GPU where there is one.  Returns
-    the copy in eval mode, on that device.  Raises ValueError for epochs below 1 or no rate.
+    `DecomposedHead`.  It runs in training mode, so batch norms learn their statistics anew; a layer
+    without a bias gets one.  A last batch of one image is left out, for it has no variance.
+    `device` "auto" is the GPU where there is one.  Returns the copy in eval mode, on that device.
+    Raises ValueError for epochs below 1 or no rate.
     Source: the paper's fine-tuning, arXiv 2112.07719.
     """
     if epochs < 1 or learning_rate <= 0:
         raise ValueError(f"epochs ({epochs}) and learning_rate ({learning_rate}) must be positive")
     device = _device(device)
-    tuned = deepcopy(model).to(device).eval()
+    tuned = deepcopy(model).to(device).train()
     dense = tuned.get_submodule(head_name)
     bias = dense.weight.new_zeros(len(dense.weight)) if dense.bias is None else dense.bias
     tuned.set_submodule(head_name, DecomposedHead(dense.weight, bias, subsets))
     order = {"shuffle": True, "generator": torch_generator(seed)}
+    order["drop_last"] = len(dataset) % batch_size == 1 < len(dataset)
     loader = DataLoader(dataset, batch_size, pin_memory=device.type == "cuda", **order)
-    optimizer = torch.optim.SGD(tuned.parameters(), lr=learning_rate, momentum=0.9)
+    settings = {"momentum": 0.9, "weight_decay": weight_decay}
+    optimizer = torch.optim.SGD(tuned.parameters(), learning_rate, **settings)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
     with tqdm(total=epochs * len(dataset), unit="image", disable=not progress) as bar:
         for _ in range(epochs):
@@ -54,7 +58,7 @@ def finetune_network(
                 optimizer.step()
                 schedule.step()
                 bar.update(len(labels))
-    return tuned
+    return tuned.eval()
 
 
 @torch.no_grad()  # inference mode would leave parameters that cannot learn

@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
 def _clone(folder: Path) -> None:
     """What `paperlib reproduce` needs: it writes to `build/` of the clone that it is in."""
-    for name in ("paperlib", "notebooks"):
+    for name in ("paperlib", "reproduction", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
 
 
