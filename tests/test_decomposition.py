@@ -271,7 +271,7 @@ def test_features_with_a_gradient_can_be_refitted():
     subsets = [torch.arange(3)] * 4
     labels = torch.arange(len(x)) % 4
     head = softmax_refit(weight, bias, subsets, x.requires_grad_(), labels)
-    assert not head.values.requires_grad
+    assert head.values.is_leaf and head.values.requires_grad
 
 
 def test_all_filters_of_a_large_head_give_the_dense_head_exactly():
