@@ -14,7 +14,7 @@ PACKAGE = ROOT / "paperlib"
 # are anybody's: none of them may know it.
 ROOMS = {
     "banks": set(),
-    "networks": {"banks"},
+    "networks": {"banks", "heads"},
     "subsets": set(),
     "extraction": {"__init__", "banks", "networks", "subsets"},  # __init__: the version
     "training": {"banks", "extraction", "networks"},

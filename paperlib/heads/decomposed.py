@@ -79,7 +79,7 @@ class DecomposedHead(nn.Module):
         self.out_features, self.in_features = weight.shape
         member = membership(subsets, self.in_features, self.out_features).to(weight.device)
         classes, columns = member.nonzero(as_tuple=True)
-        sizes = member.sum(dim=1)
+        sizes = torch.bincount(classes, minlength=self.out_features)
         self.register_buffer("columns", columns.int())
         self.register_buffer("classes", classes.int(), persistent=False)  # follows from `starts`
         self.register_buffer("starts", F.pad(sizes.cumsum(dim=0), (1, 0)).int())
