@@ -685,7 +685,7 @@ CASES = {
     ),
     "front door: a decomposed head of other features": (
         lambda: pl.accuracy(DecomposedHead(W[:, :4], B, SUBSETS), bank()),
-        "the head reads 4 features, got 6",
+        "the head reads 4 features, the bank has 6",
     ),
     "front door: a head of NaN": (
         lambda: pl.accuracy(LinearHead(with_value(W, NAN), B), bank()),

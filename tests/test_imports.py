@@ -17,7 +17,7 @@ ROOMS = {
     "border": {"store"},
     "stats": {"seeds"},
     "bank": {"border", "store"},
-    "networks": {"store"},
+    "networks": {"heads", "store"},
     "filters": {"seeds"},
     "heads": {"filters", "seeds"},
     "metrics": {"filters", "seeds"},
