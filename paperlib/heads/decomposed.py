@@ -184,9 +184,8 @@ class DecomposedHead(nn.Module):
         if x.shape[-1] != self.in_features:
             raise ValueError(f"the head reads {self.in_features} features, got {x.shape[-1]}")
         if not self.reads_only_kept(x):
-            learned = self._parameters  # sooner found than as an attribute
-            bias = learned["bias"] if "bias" in learned else self.bias
-            return F.linear(x, self._dense(), bias)
+            bias = self._parameters.get("bias")  # sooner found than as an attribute
+            return F.linear(x, self._dense(), self.bias if bias is None else bias)
         if len(x) < FEW:
             from paperlib.heads.compiled import sparse_logits  # numba is slow to import
 
