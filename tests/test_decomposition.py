@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import paperlib as pl
 from paperlib.filters.counting import class_statistics
@@ -74,6 +75,13 @@ def test_a_state_dict_brings_another_number_of_weights():
         assert torch.equal(other(x), given(x))
     other(x).sum().backward()
     assert other.values.grad.shape == (15,)
+    before, fewer = other.weight, DecomposedHead(weight[:2], bias[:2], [torch.arange(4)] * 2)
+    with pytest.raises(RuntimeError, match="size mismatch for starts"):
+        other.load_state_dict(fewer.state_dict())
+    assert torch.equal(other.weight, before)
+    prune.l1_unstructured(other, "values", 1)
+    with torch.no_grad():
+        assert (other(x) != given(x)).any()
 
 
 EDITS = {

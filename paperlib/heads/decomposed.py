@@ -141,9 +141,10 @@ class DecomposedHead(nn.Module):
 
     def _dense(self) -> Tensor:
         """The dense matrix; without gradients built once, for as long as `values` stay the same."""
-        values: Tensor = self._parameters["values"]  # sooner found than as an attribute
-        learns = values.requires_grad and torch.is_grad_enabled()
-        if learns or not isinstance(values, nn.Parameter) or values.is_inference():
+        values = self._parameters.get("values")
+        if not isinstance(values, nn.Parameter) or values.is_inference():  # pruned, a replica, ...
+            return self._scattered()
+        if values.requires_grad and torch.is_grad_enabled():
             return self._scattered()
         known, cached = (values.data_ptr(), values._version, values.dtype), self._cached
         # An edit through `.data` shows in nothing but the values; to look, a GPU would have to wait
@@ -183,7 +184,8 @@ class DecomposedHead(nn.Module):
         if x.shape[-1] != self.in_features:
             raise ValueError(f"the head reads {self.in_features} features, got {x.shape[-1]}")
         if not self.reads_only_kept(x):
-            return F.linear(x, self._dense(), self._parameters["bias"])
+            bias = self._parameters.get("bias")  # sooner found than as an attribute
+            return F.linear(x, self._dense(), self.bias if bias is None else bias)
         if len(x) < FEW:
             from paperlib.heads.sparse import sparse_logits  # numba is slow to import
 
@@ -201,10 +203,12 @@ class DecomposedHead(nn.Module):
 
 def _make_room(head: DecomposedHead, state: dict, prefix: str, *_: object) -> None:
     """Before `load_state_dict`: as many kept weights as the state brings."""
-    for name in ("values", "columns"):
-        held, given = getattr(head, name), state.get(prefix + name)
-        if given is not None and given.shape != held.shape:
-            held.data = held.new_empty(given.shape)
+    given = [state.get(prefix + name) for name in ("starts", "values", "columns")]
+    if any(part is None for part in given) or given[0].shape != head.starts.shape:
+        return  # loading says what is wrong
+    for held, new in zip((head.values, head.columns), given[1:], strict=True):
+        if new.shape != held.shape:
+            held.data = held.new_empty(new.shape)
 
 
 def sparse_product(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
