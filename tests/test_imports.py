@@ -18,8 +18,8 @@ ROOMS = {
     "stats": {"seeds"},
     "bank": {"border", "store"},
     "networks": {"heads", "store"},
-    "filters": {"seeds"},
-    "heads": {"filters", "seeds"},
+    "filters": {"border", "seeds"},
+    "heads": {"filters", "seeds", "stats"},
     "metrics": {"filters", "seeds"},
     # __init__: the version
     "extraction": {"__init__", "bank", "border", "filters", "networks", "seeds", "store"},

@@ -7,6 +7,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from paperlib.border import vouched
+
 # One tensor of filter indices per class, most influential first: `[k_c] int64`.
 Subsets = list[Tensor]
 
@@ -39,15 +41,17 @@ def check_features(features: Tensor, labels: Tensor, num_classes: int) -> float:
     check_shapes(features, labels)
     if not features.numel():
         return 0.0
-    # The extremes are NaN where a feature is, and take no memory
-    extremes = torch.stack(features.aminmax())
-    if not extremes.isfinite().all():
-        raise ValueError("features hold NaN or infinity")
+    largest = vouched(features)
+    if largest is None:
+        # The extremes are NaN where a feature is, and take no memory
+        largest = torch.stack(features.aminmax()).abs().max().item()
+        if not math.isfinite(largest):
+            raise ValueError("features hold NaN or infinity")
     if not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(
             f"labels must lie in 0..{num_classes - 1}, found {labels.min()}..{labels.max()}"
         )
-    return extremes.abs().max().item()
+    return largest
 
 
 def check_k(k: int, largest: int) -> None:
