@@ -45,9 +45,10 @@ reproduce: $(READY)  ## run all notebooks on the embedded banks, print the score
 	$(BIN)/paperlib reproduce --jobs $(JOBS) -p device $(DEVICE)
 
 test: export PAPERLIB_FIGURES = $(CURDIR)/build/test
-test: $(READY) $(BOOK_READY)  ## lint, unit tests, and nbval over every notebook
+test: $(READY) $(BOOK_READY)  ## lint, types, unit tests, and nbval over every notebook
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy paperlib reproduction
 	rm -rf build/test
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 	$(BIN)/pytest --quiet tests/test_tables.py

@@ -2,9 +2,10 @@
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import papermill
 
@@ -15,7 +16,7 @@ from reproduction.tiers import check_tier
 PATHS = ("data", "bank_file", "images", "finetune_dataset")  # parameters that name one
 LEAST = {"seed": 0}  # the other whole numbers count something, from 1
 KINDS = {bool: "true or false", list: 'a list such as ["resnet20"] or [3, 5]'}
-CHECKS = {"tier": check_tier, "device": choose_device}
+CHECKS: dict[str, Callable[[str], object]] = {"tier": check_tier, "device": choose_device}
 
 
 def parameters_for(
@@ -44,7 +45,7 @@ def parameters_for(
     return work
 
 
-def _read(name: str, text: str, own: object, notebook: str) -> object:
+def _read(name: str, text: str, own: object, notebook: str) -> Any:
     """A parameter as a value of the type of the notebook's own; raises ValueError otherwise."""
     try:
         if isinstance(own, str):
@@ -60,7 +61,7 @@ def _read(name: str, text: str, own: object, notebook: str) -> object:
     return value
 
 
-def _value(text: str) -> object:
+def _value(text: str) -> Any:
     """A number, true/false or list where the text reads as JSON, else the text."""
     try:
         return json.loads(text)

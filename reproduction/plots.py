@@ -55,11 +55,27 @@ def points_by_recipe(ax: Axes, table: pd.DataFrame, x: str, y: str, spread: floa
     places = table[x] + spread * table["recipe"].map(order)
     for recipe, i in order.items():
         if (mine := table["recipe"] == recipe).any():
-            style = {"s": 18, "color": f"C{i}", "alpha": 0.8, "zorder": 3}
-            ax.scatter(places[mine], table[y][mine], marker=RECIPES[recipe], label=recipe, **style)
+            ax.scatter(
+                places[mine],
+                table[y][mine],
+                s=18,
+                color=f"C{i}",
+                marker=RECIPES[recipe],
+                alpha=0.8,
+                zorder=3,
+                label=recipe,
+            )
     papers = table["the paper's"]
-    ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 4}
-    ax.scatter(places[papers], table[y][papers], s=60, label="the paper's", **ring)
+    ax.scatter(
+        places[papers],
+        table[y][papers],
+        s=60,
+        facecolors="none",
+        edgecolors="black",
+        linewidths=0.9,
+        zorder=4,
+        label="the paper's",
+    )
     return ax
 
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import papermill
@@ -25,6 +27,9 @@ from reproduction.parameters import parameters_for
 from reproduction.paths import NOTEBOOKS, ROOT
 from reproduction.registry import CLAIMS
 from reproduction.tiers import CIFAR_ONLY, TIER_PARAMETERS, TIERS
+
+if TYPE_CHECKING:  # Windows has no fork server
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 EXAMPLES = """examples:
   paperlib reproduce                              all notebooks on the embedded banks
@@ -127,14 +132,15 @@ def _side_by_side(
     waiting: deque[Path], work: Mapping[Path, Mapping], folder: Path, jobs: int
 ) -> Iterator[Outcome]:
     context = _process_context()
-    running = {}  # by what tells the end of the process
+    # By what tells the end of the process
+    running: dict[Any, tuple[BaseProcess, connection.Connection, Path]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 path = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
                 given = (sender, dict(os.environ), path, folder, work[path])
-                process = context.Process(target=_send_outcome, args=given)
+                process: BaseProcess = context.Process(target=_send_outcome, args=given)
                 with _interrupts_ignored():
                     process.start()
                 sender.close()
@@ -150,7 +156,7 @@ def _side_by_side(
             _partial(path, folder).unlink(missing_ok=True)
 
 
-def _process_context() -> multiprocessing.context.BaseContext:
+def _process_context() -> "ForkServerContext | SpawnContext":
     """Processes forked from one that has imported this module already, where the system can."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
@@ -167,7 +173,7 @@ def _send_outcome(sender: connection.Connection, environment: Mapping, *argument
         sender.send(f"{type(error).__name__}: {error}")
 
 
-def _received(receiver: connection.Connection, path: Path, exitcode: int) -> Outcome:
+def _received(receiver: connection.Connection, path: Path, exitcode: int | None) -> Outcome:
     try:
         outcome = receiver.recv()
     except EOFError:

@@ -1,9 +1,9 @@
 """Training runs in compact files: what the depth claim needs of each, without 50,000 features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 import torch
@@ -59,12 +59,13 @@ class TrainingRun:
 
     def to(self, device: torch.device | str) -> Self:
         """The same run with its tensors on a device."""
-        counted = {
+        counted: dict[str, Any] = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in vars(self.statistics).items()
         }
+        statistics = ClassStatistics(**counted)
         scatter = Scatter(*(part.to(device) for part in self.scatter))
-        return TrainingRun(self.name, self.bank.to(device), ClassStatistics(**counted), scatter)
+        return replace(self, bank=self.bank.to(device), statistics=statistics, scatter=scatter)
 
     def save(self, path: Path) -> Path:
         """Write the file, whole or not at all, the same bytes every time."""

@@ -15,7 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from paperlib.filters.sums import ClassSums
+
 T = TypeVar("T")
+Statistics = TypeVar("Statistics", bound=ClassSums)
 
 
 class LostProcessError(RuntimeError):
@@ -78,7 +81,7 @@ class Processes:
 
     def on_rank_zero(self, work: Callable[[], T]) -> T:
         """Do `work` in process 0 only and give everyone its result."""
-        return self.gather_all(lambda: work() if self.rank == 0 else None)[0]
+        return self.gather_all(lambda: [work()] if self.rank == 0 else [])[0][0]
 
     def in_turn(self, load: Callable[[], T]) -> T:
         """Do `load` in one process of each machine, then in the others: downloads do not clash."""
@@ -86,8 +89,8 @@ class Processes:
         self.gather_all(lambda: None if self.local_rank else loaded.append(load()))
         return loaded[0] if loaded else load()
 
-    def all_reduced(self, statistics: T) -> T:
-        """The sum of every process's statistics (a dataclass of tensors that add up), everywhere.
+    def all_reduced(self, statistics: Statistics) -> Statistics:
+        """The sum of every process's statistics, everywhere.
 
         Integers add up exactly: the sum is what a single process counts.  Raises LostProcessError,
         and ValueError in every process where sums would overflow.

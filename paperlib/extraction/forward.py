@@ -18,7 +18,11 @@ from paperlib.extraction.inference import inference_copy, is_half, micro_batches
 from paperlib.extraction.options import PRECISIONS, ExtractOptions, choose_device
 from paperlib.networks.head import FINAL, split_head
 
-CUDA = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+CUDA = (
+    torch.backends.cuda.matmul,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]  # of the object in the module's place
+    torch.backends.cudnn.rnn,
+)
 # TF32 would put a GPU's features 1e-3 off the CPU's; a search for kernels could choose others when
 # an interrupted run goes on, and so change its last bits
 EXACT = [(backend, "fp32_precision", "ieee") for backend in CUDA] + [
@@ -113,9 +117,10 @@ class Extraction:
     ):
         self.options = options or ExtractOptions()
         self.device = choose_device(self.options.device)
-        self.workers = self.options.workers
-        if self.workers is None:
-            self.workers = 0 if self.device.type == "cpu" else min(LOADERS, usable_cpus())
+        workers = self.options.workers
+        if workers is None:
+            workers = 0 if self.device.type == "cpu" else min(LOADERS, usable_cpus())
+        self.workers = workers
         if unknown := sorted(set(images) - set(SPLIT_CODES)):
             raise ValueError(f"unknown splits {unknown}; choose from {', '.join(SPLIT_CODES)}")
         self.images = {split: as_images(given) for split, given in images.items()}
@@ -146,8 +151,8 @@ class Extraction:
 
     def head(self) -> LinearHead:
         """A copy of the final layer, on the CPU; zeros where it has no bias."""
-        weight, bias = self.final.weight.detach(), self.final.bias
-        bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+        weight, own = self.final.weight.detach(), self.final.bias
+        bias = weight.new_zeros(len(weight)) if own is None else own.detach()
         return LinearHead(*(t.to("cpu", torch.float32, copy=True) for t in (weight, bias)))
 
     @contextmanager
@@ -168,7 +173,7 @@ class Extraction:
         for split, spans in groupby(batches, key=lambda batch: batch.split):
             loader = DataLoader(
                 self.images[split].dataset,
-                batch_sampler=[range(span.start, span.stop) for span in spans],
+                batch_sampler=(list(range(span.start, span.stop)) for span in spans),
                 num_workers=self.workers,
                 collate_fn=self.images[split].collate,
                 pin_memory=self.device.type == "cuda",
@@ -233,7 +238,10 @@ class Extraction:
     def bank(self, rows: Mapping[str, Tensor], metadata: dict) -> FeatureBank:
         """A checked bank of the rows of some images, with the network's head."""
         return FeatureBank(
-            *(rows[name] for name in ("features", "logits", "labels", "split")),
+            rows["features"],
+            rows["logits"],
+            rows["labels"],
+            rows["split"],
             class_names=self.class_names,
             stored_head=self.head(),
             blocks={name: rows[f"blocks/{name}"] for name in self.blocks},

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Number
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ FORMS = (
 class Images(NamedTuple):
     """A map-style dataset of (image, label) and what makes batches of its items."""
 
-    dataset: Dataset
+    dataset: Any  # with items and a length, which need not be torch's Dataset
     collate: Callable[[list], tuple[list, int]]  # to (images, labels) and how many were skipped
 
     def __len__(self) -> int:
@@ -75,7 +75,8 @@ def _pair(x: object, y: object) -> TensorDataset:
 
 def _from_loader(loader: DataLoader) -> Images:
     """The dataset behind a loader: all of it, or the part that its sampler draws from."""
-    dataset, batches = loader.dataset, loader.batch_sampler
+    dataset: Any = loader.dataset
+    batches = loader.batch_sampler
     if isinstance(dataset, IterableDataset) or batches is None:
         raise TypeError(f"a DataLoader must draw batches from a map-style dataset; give {FORMS}")
     sampler = batches.sampler if type(batches) is BatchSampler else batches

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -38,7 +39,7 @@ def inference_copy(
         raise ValueError("the network has lazy layers without weights: run it on one batch first")
     if not is_half(copy):
         for convolution, norm in _foldable(copy, keep):
-            pair = copy.get_submodule(convolution), copy.get_submodule(norm)
+            pair: tuple[Any, Any] = copy.get_submodule(convolution), copy.get_submodule(norm)
             copy.set_submodule(convolution, fuse_conv_bn_eval(*pair))
             copy.set_submodule(norm, _passing(pair[1]))
     return copy.to(memory_format=torch.channels_last) if channels_last else copy
@@ -70,7 +71,7 @@ def _foldable(model: nn.Module, keep: Sequence[str]) -> list[tuple[str, str]]:
         convolution = norm.args[0] if norm.op == "call_module" and norm.args else None
         if not isinstance(convolution, fx.Node) or convolution.op != "call_module":
             continue
-        names = convolution.target, norm.target
+        names = str(convolution.target), str(norm.target)
         first, second = (modules[name] for name in names)
         kinds = type(first) in CONVOLUTIONS and type(second) in NORMS
         once = len(convolution.users) == calls[names[0]] == calls[names[1]] == 1

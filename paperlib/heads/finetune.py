@@ -1,6 +1,7 @@
 """Fine-tuning of the whole network by the decomposed softmax: the paper's own remedy."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,16 +41,23 @@ def finetune_network(
         raise ValueError(f"epochs ({epochs}) and learning_rate ({learning_rate}) must be positive")
     device = _device(device)
     tuned = deepcopy(model).to(device).train()
-    dense = tuned.get_submodule(head_name)
+    dense: Any = tuned.get_submodule(head_name)
     bias = dense.weight.new_zeros(len(dense.weight)) if dense.bias is None else dense.bias
     tuned.set_submodule(head_name, DecomposedHead(dense.weight, bias, subsets))
-    order = {"shuffle": True, "generator": torch_generator(seed)}
-    order["drop_last"] = len(dataset) % batch_size == 1 < len(dataset)
-    loader = DataLoader(dataset, batch_size, pin_memory=device.type == "cuda", **order)
-    settings = {"momentum": 0.9, "weight_decay": weight_decay}
-    optimizer = torch.optim.SGD(tuned.parameters(), learning_rate, **settings)
+    number = len(dataset)  # type: ignore[arg-type]  # torch's Dataset declares no length
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        shuffle=True,
+        pin_memory=device.type == "cuda",
+        drop_last=number % batch_size == 1 < number,
+        generator=torch_generator(seed),
+    )
+    optimizer = torch.optim.SGD(
+        tuned.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
-    with tqdm(total=epochs * len(dataset), unit="image", disable=not progress) as bar:
+    with tqdm(total=epochs * number, unit="image", disable=not progress) as bar:
         for _ in range(epochs):
             for images, labels in loader:
                 optimizer.zero_grad()

@@ -90,9 +90,9 @@ def backward_selection(
     head = DecomposedHead(weight.double(), bias.double(), list(kept))
     while (left := kept.shape[1]) > 1:
         if left_last:  # the full head is fitted as it comes
-            settings = {"l2": l2, "max_iterations": STEPS}
-            given = (head.weight, head.bias, list(kept), features, labels)
-            head, _ = fit_by_softmax(*given, **settings)
+            head, _ = fit_by_softmax(
+                head.weight, head.bias, list(kept), features, labels, l2=l2, max_iterations=STEPS
+            )
         _, curvature = _derivatives(head, features, labels)
         missed = (head.weight.square() * (curvature + l2) / 2).gather(1, kept)
         kept, dropped = kept.gather(1, largest_filters(missed, left)).tensor_split([left // 2], 1)

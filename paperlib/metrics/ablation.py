@@ -32,12 +32,14 @@ def replace_features(
     """
     if fill not in FILLS:
         raise ValueError(f"unknown fill {fill!r}; choose from {', '.join(FILLS)}")
-    if fill == "mean" and means is None:
-        raise ValueError('fill "mean" needs means, [D]: the mean features of the train images')
     if fill == "noise":
         value = torch.randn(features.shape, generator=generator).to(features)
+    elif fill == "zero":
+        value = torch.zeros_like(features)
+    elif means is None:
+        raise ValueError('fill "mean" needs means, [D]: the mean features of the train images')
     else:
-        value = means.to(features) if fill == "mean" else torch.zeros_like(features)
+        value = means.to(features)
     return torch.where(where.to(features.device), value, features)
 
 
@@ -72,10 +74,12 @@ def predictions_after(
     check_whole("repeats", repeats, 1)
     generator = torch_generator(seed)
     where = where.expand(features.shape)
-    settings = {"means": means, "generator": generator}
     rows = []
     for _ in range(repeats if fill == "noise" else 1):
-        parts = [replace_features(x, w, fill, **settings) for x, w in _parts(features, where)]
+        parts = (
+            replace_features(x, w, fill, means=means, generator=generator)
+            for x, w in _parts(features, where)
+        )
         rows.append(torch.cat([(x @ weight.T + bias).argmax(dim=1) for x in parts]))
     return torch.stack(rows)
 
@@ -107,8 +111,9 @@ def accuracy_after_ablation(
         raise ValueError(f"{len(subsets)} subsets for a head of {len(weight)} classes")
     member = membership(subsets, features.shape[1]).to(labels.device)
     where = (~member if others else member)[labels]
-    settings = {"means": means, "repeats": repeats, "seed": seed}
-    predicted = predictions_after(features, weight, bias, where, fill, **settings)
+    predicted = predictions_after(
+        features, weight, bias, where, fill, means=means, repeats=repeats, seed=seed
+    )
     return (predicted == labels).double().mean(dim=0)
 
 

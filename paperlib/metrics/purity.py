@@ -36,8 +36,8 @@ def one_vs_rest_auc(features: Tensor, labels: Tensor, num_classes: int) -> Tenso
     check_features(features, labels, num_classes)
     x = features.T.contiguous()
     ordered = x.sort(dim=1).values
-    ends = (torch.searchsorted(ordered, x, right=right) for right in (False, True))
-    ranks = (sum(ends).T + 1).double() / 2  # [N, D] from 1, ties at their mean
+    first, last = (torch.searchsorted(ordered, x, right=right) for right in (False, True))
+    ranks = ((first + last).T + 1).double() / 2  # [N, D] from 1, ties at their mean
     of_class = F.one_hot(labels, num_classes).double()  # [N, C]
     number = of_class.sum(dim=0)[:, None]
     pairs = of_class.T @ ranks - number * (number + 1) / 2  # won against the rest

@@ -154,7 +154,9 @@ def load_network(network: str) -> PretrainedNetwork:
         return PretrainedNetwork(network, *load_efficientnet_lite(network))
     if kind == "trained" and rest:
         model, normalisation = load_trained(rest)
-        return PretrainedNetwork(network, model, cifar_transform(normalisation), sha256_of(rest))
+        return PretrainedNetwork(
+            network, model, cifar_transform(normalisation), sha256_of(Path(rest))
+        )
     path = find_checkpoint(network)
     run = RUNS[network.removesuffix(f":{PAPERS_RUN}")]
     transform = cifar_transform(run.normalisation)

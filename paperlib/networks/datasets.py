@@ -35,7 +35,8 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
             opened = Image.open(path)  # a small file may ask for more than the memory holds
-        with opened as image:
+        with opened:
+            image: Image.Image = opened
             sixteen = image.mode == "I" and image.format in ("PNG", "PPM")
             if sixteen or image.mode.startswith("I;16"):  # convert() alone would clip the grey
                 image = image.point(lambda value: value / 256).convert("L")
@@ -54,6 +55,8 @@ class ImageFolder(torchvision.datasets.ImageFolder):
     Hidden files and folders, and links to a folder above, hold no images.  `per_class` keeps so
     many images of each class, evenly spaced among its sorted file names.
     """
+
+    samples: list[tuple[str, int]]
 
     def __init__(
         self,

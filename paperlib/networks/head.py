@@ -31,7 +31,7 @@ def split_head(model: nn.Module, name: str | None = None) -> Head:
     linear = [key for key, module in modules.items() if isinstance(module, FINAL)]
     if name is None and linear:
         name = linear[-1]
-    if name not in linear:
+    if name is None or name not in linear:
         wanted = "no nn.Linear" if name is None else f"no nn.Linear named {name!r}"
         looked_at = linear or [f"{key} ({type(m).__name__})" for key, m in modules.items()]
         raise ValueError(
