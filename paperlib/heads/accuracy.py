@@ -82,8 +82,14 @@ class AccuracyCurve:
         min {k : accuracy_k >= accuracy_D - within}; the interval resamples images
         """
         value = smallest_within(self.accuracy, self.ks, tolerance=within)
-        spread = smallest_within(self.draws(draws, seed), self.ks, tolerance=within)
+        spread = self.smallest_k_draws(within, draws=draws, seed=seed)
         return interval(float(value), spread, of=f"{self.correct.shape[1]:,} resampled images")
+
+    def smallest_k_draws(
+        self, within: float = 1.0, *, draws: int = 2000, seed: int = 0
+    ) -> np.ndarray:
+        """`smallest_k` of bootstrap resamples of the images, `[draws] int64`."""
+        return smallest_within(self.draws(draws, seed), self.ks, tolerance=within)
 
     def table(self) -> list[dict[str, float]]:
         """A row per size: k, accuracy in percent, and its 95 % interval over images."""
