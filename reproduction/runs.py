@@ -59,7 +59,7 @@ class TrainingRun:
         return cls(name, few, sweep_statistics(*labelled), class_scatter(*labelled))
 
     def curve(self) -> AccuracyCurve:
-        """Accuracy on the test images against k, for the influential filters of all train images."""
+        """Test accuracy against k, for the influential filters of all train images."""
         test = self.bank.test
         nothing = [torch.empty(0, dtype=torch.int64)] * test.num_classes  # a constant decision
         by_k = {0: nothing} | influential_by_k(self.statistics)
