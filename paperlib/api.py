@@ -10,25 +10,33 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.extraction.features import extract_features
 from paperlib.extraction.forward import evaluation_mode
+from paperlib.extraction.images import as_images
 from paperlib.extraction.options import ExtractOptions
 from paperlib.extraction.resumable import save_features
 from paperlib.filters.counting import class_statistics
 from paperlib.filters.ranking import empty_classes, subsets_with_dense_rows
 from paperlib.filters.scores import random_subsets
+from paperlib.filters.sums import column_means
+from paperlib.filters.sweeps import influential_by_k, size_grid, sweep_statistics
 from paperlib.filters.tensors import Subsets, subset_tensors
+from paperlib.heads.accuracy import AccuracyCurve, correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
+from paperlib.heads.finetune import finetune_network
 from paperlib.heads.refit import softmax_refit
-from paperlib.heads.selection import backward_selection
-from paperlib.metrics.cards import FilterRow, class_cards
+from paperlib.heads.selection import RANKINGS
+from paperlib.metrics.ablation import accuracy_after_ablation
+from paperlib.metrics.cards import FilterRow, cards_of
+from paperlib.networks.head import split_head
 from paperlib.stats import Interval, mean_interval
 from paperlib.store import BankError
+
+FREQUENCY = "frequency"  # the paper's ranking
 
 
 def extract(
@@ -64,6 +72,19 @@ def extract(
     return save_features(model, images, out, chosen)
 
 
+def frequency_histogram(bank: FeatureBank, k: int = 5) -> Tensor:
+    """How often each filter is among the k largest features of an image, per class.
+
+    H_k[c, j] = #{train images of class c whose k largest features include j}, `[C, D] int32`
+
+    Raises ValueError for a bad k and BankError where there are no train images.
+    Source: the paper's frequency histogram, arXiv 2112.07719.
+    """
+    train = _train_images(bank)
+    (counts,) = class_statistics(train.features, train.labels, train.num_classes, [k]).histogram
+    return counts
+
+
 def influential(bank: FeatureBank, k: int | float = 5) -> Subsets:
     """The k filters that are most often among the strongest of each class's train images.
 
@@ -81,19 +102,44 @@ def influential(bank: FeatureBank, k: int | float = 5) -> Subsets:
     return subsets_with_dense_rows(statistics, k)
 
 
-def recommended(bank: FeatureBank, k: int = 5) -> Subsets:
-    """The k filters of each class that a refitted head misses most: better than `influential`.
+def rank(bank: FeatureBank, k: int = 5, by: str = FREQUENCY) -> Subsets:
+    """The k filters of each class by another ranking: `frequency` is the paper's, `influential`.
 
-    Backward selection from the full head (`heads.selection.backward_selection`), the choice of
-    notebook 11; meant for `refit`.  Returns C tensors `[k] int64`; classes without train images
-    keep all D filters, and a warning says so.  Raises as `influential` does.
+    The others are those of `heads.selection.RANKINGS`: mean activation, weight magnitude, contrast,
+    backward selection and so on.  Returns C tensors `[k] int64`, the most important first; classes
+    without train images keep all D filters, and a warning says so.  Raises ValueError for an
+    unknown ranking or a bad k, BankError where there are no train images.
     """
+    if by == FREQUENCY:
+        return influential(bank, k)
+    if by not in RANKINGS:
+        raise ValueError(f"unknown ranking {by!r}; choose from {', '.join([FREQUENCY, *RANKINGS])}")
     train = _train_images(bank)
-    subsets = backward_selection(*train.head, train.features, train.labels, k)
+    subsets = RANKINGS[by](train.features, train.labels, *train.head, k)
     images = torch.bincount(train.labels, minlength=train.num_classes)
     _warn_of(empty_classes(images))
     everything = torch.arange(train.num_filters, device=train.features.device)
     return [own if n else everything for own, n in zip(subsets, images.tolist(), strict=True)]
+
+
+def backward_selection(bank: FeatureBank, k: int = 5) -> Subsets:
+    """The k filters of each class that a refitted head misses most: better than `influential`.
+
+    From the full head, half of the filters that are left are dropped in each round; the choice of
+    notebook 11, meant for `refit`.  Returns and raises as `rank` does.
+    """
+    return rank(bank, k, by="backward selection")
+
+
+def random_filters(
+    bank: FeatureBank, k: int = 5, *, draws: int = 20, seed: int = 0
+) -> list[Subsets]:
+    """`draws` independent choices of k filters per class, uniform without replacement.
+
+    Raises ValueError for a bad k, draws or seed.
+    """
+    shape, device = (bank.num_classes, bank.num_filters), bank.features.device
+    return random_subsets(*shape, k, draws=draws, seed=seed, device=device)
 
 
 def decompose(bank: FeatureBank, subsets: Subsets) -> DecomposedHead:
@@ -118,6 +164,41 @@ def refit(bank: FeatureBank, subsets: Subsets, *, l2: float = 1e-3) -> Decompose
     return softmax_refit(*train.head, subsets, train.features, train.labels, l2=l2)
 
 
+def put_head(model: nn.Module, head: nn.Module, name: str | None = None) -> nn.Module:
+    """Put a head where a network has its final layer, in place; returns the network.
+
+    The layer is the one of this name, or the last linear one, as `extract` takes it.  Raises
+    ValueError for a network without such a layer and for a head of other features or classes.
+    """
+    found = split_head(model, name)
+    old, new = (
+        (getattr(each, "in_features", None), getattr(each, "out_features", None))
+        for each in (found.module, head)
+    )
+    if old != new:
+        raise ValueError(
+            f"the layer {found.name} maps {old[0]} features to {old[1]} logits, "
+            f"the head {new[0]} to {new[1]}"
+        )
+    model.set_submodule(found.name, head)
+    return model
+
+
+def fine_tune(
+    model: nn.Module, subsets: Subsets, images: object, *, head: str | None = None, **options
+) -> nn.Module:
+    """A copy of the whole network, trained by the decomposed softmax: the paper's own remedy.
+
+    min over all weights of mean_n -log softmax(b_c + sum_{j in I_c} W[c, j] x_j)[y_n]
+
+    `images` are train images in any form that `extract` takes, `head` names the final layer where
+    it is not the last linear one; `options` are those of `heads.finetune_network`: epochs,
+    learning_rate, weight_decay, batch_size, device, seed, progress.  Source: arXiv 2112.07719.
+    """
+    name = split_head(model, head).name
+    return finetune_network(model, name, subsets, as_images(images).dataset, **options)
+
+
 def accuracy(head: nn.Module | LinearHead, bank: FeatureBank) -> Interval:
     """Percent of a bank's images that a head classifies correctly, with its 95 % interval.
 
@@ -127,7 +208,7 @@ def accuracy(head: nn.Module | LinearHead, bank: FeatureBank) -> Interval:
     logits `[N, C]`: a DecomposedHead, an nn.Linear, a bank's own head.  Raises ValueError for a
     head of other features or classes, and for logits that are not finite.
     """
-    bank = _part(bank, "test") if _count(bank, "test") else bank
+    bank = _measured(bank)
     logits = _logits(head, bank)
     if logits.shape != bank.logits.shape:
         found, needed = list(logits.shape), list(bank.logits.shape)
@@ -146,15 +227,60 @@ def random_baseline(
     and for banks of different classes or filters, BankError without train images.
     """
     _check_alike(train, test)
-    found = []
-    shape = train.num_classes, train.num_filters
-    chosen = random_subsets(*shape, k, draws=draws, seed=seed, device=train.features.device)
-    for subsets in tqdm(chosen, delay=2, unit="draw"):
-        found.append(accuracy(refit(train, subsets), test).value)
-    return Interval(sum(found) / len(found), min(found), max(found))
+    chosen = random_filters(train, k, draws=draws, seed=seed)
+    found = [
+        accuracy(refit(train, subsets), test).value
+        for subsets in tqdm(chosen, delay=2, unit="draw")
+    ]
+    spread = f"lowest to highest of {draws} random choices"
+    return Interval(sum(found) / len(found), min(found), max(found), spread)
 
 
-def cards(
+def accuracy_curve(bank: FeatureBank, *, by: str = FREQUENCY) -> AccuracyCurve:
+    """Accuracy of the decomposed head against the number of filters per class, nothing fitted.
+
+    Every k up to 64, then a grid, from 0 to D; filters are ranked on train images, as `rank` does,
+    images are those of `accuracy`.  `curve.smallest_k(within=1.0)` is the fewest filters within a
+    point of the full head, `curve.table()` the rows of a figure.  Raises as `rank` does, and
+    ValueError for classes without train images.
+    """
+    train, shown = _train_images(bank), _measured(bank)
+    nothing = [torch.empty(0, dtype=torch.int64, device=train.features.device)] * train.num_classes
+    if by == FREQUENCY:
+        labelled = train.features, train.labels, train.num_classes
+        subsets = influential_by_k(sweep_statistics(*labelled))
+    else:
+        order = rank(bank, train.num_filters, by)
+        subsets = {k: [own[:k] for own in order] for k in size_grid(train.num_filters)}
+    by_k = {0: nothing} | subsets
+    return AccuracyCurve(list(by_k), correct_by_k(shown.features, shown.labels, *shown.head, by_k))
+
+
+def ablate(
+    bank: FeatureBank,
+    subsets: Subsets,
+    fill: str = "noise",
+    *,
+    others: bool = False,
+    repeats: int = 20,
+    seed: int = 0,
+) -> Interval:
+    """Accuracy in percent once each image loses the features of its own class, or all `others`.
+
+    100 / N sum_n [argmax(W x'_n + b) = y_n], x' with the features in I_{y_n} replaced by N(0, 1)
+    noise, by zero, or by their mean over the train images
+
+    Images are those of `accuracy`.  Raises ValueError for an unknown fill and for subsets that do
+    not fit.  Source: the paper's essentiality, arXiv 2112.07719.
+    """
+    shown = _measured(bank)
+    means = column_means(_train_images(bank).features) if fill == "mean" else None
+    settings = {"others": others, "means": means, "repeats": repeats, "seed": seed}
+    data = (shown.features, shown.labels, *shown.head, subsets, fill)
+    return mean_interval(100 * accuracy_after_ablation(*data, **settings))
+
+
+def class_cards(
     bank: FeatureBank, subsets: Subsets, classes: Sequence[int | str] | None = None
 ) -> dict[str, list[FilterRow]]:
     """What is known of each class's filters: how often named, mean feature, weight, logit share.
@@ -170,7 +296,7 @@ def cards(
     if classes is not None:
         classes = [names.index(c) if c in names else c for c in classes]
     statistics = class_statistics(train.features, train.labels, train.num_classes, [k])
-    rows = class_cards(statistics, train.head.weight, subsets, k, classes)
+    rows = cards_of(statistics, train.head.weight, subsets, k, classes)
     return {names[c]: row for c, row in rows.items()}
 
 
@@ -182,7 +308,7 @@ def _distinct(names: list[str]) -> list[str]:
 def _logits(head: nn.Module | LinearHead, bank: FeatureBank) -> Tensor:
     """A head's logits of all features of a bank, in the head's own precision, in eval mode."""
     if isinstance(head, LinearHead):
-        return F.linear(bank.features, *head)
+        return head(bank.features)
     if not isinstance(head, nn.Module):
         raise ValueError(f"a head must be a module or a LinearHead, not {type(head).__name__}")
     reads = getattr(head, "in_features", bank.num_filters)
@@ -207,18 +333,21 @@ def _check_alike(one: FeatureBank, other: FeatureBank) -> None:
             raise ValueError(f"the banks are of different classes: {mine!r} and {theirs!r}")
 
 
-def _count(bank: FeatureBank, split: str) -> int:
-    return int((bank.split_codes == SPLIT_CODES[split]).sum())
+def _part(bank: FeatureBank, name: str) -> FeatureBank | None:
+    """The images of a split, the bank itself where it holds no others; None where it has none."""
+    found = int((bank.split_codes == SPLIT_CODES[name]).sum())
+    return (bank if found == len(bank) else bank.split(name)) if found else None
 
 
-def _part(bank: FeatureBank, split: str) -> FeatureBank:
-    return bank if _count(bank, split) == len(bank) else bank.split(split)
+def _measured(bank: FeatureBank) -> FeatureBank:
+    return _part(bank, "test") or bank
 
 
 def _train_images(bank: FeatureBank) -> FeatureBank:
-    if not _count(bank, "train"):
+    train = _part(bank, "train")
+    if train is None:
         raise BankError("filters are chosen on train images, and this bank holds none")
-    return _part(bank, "train")
+    return train
 
 
 def _warn_of(which: str) -> None:

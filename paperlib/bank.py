@@ -1,6 +1,8 @@
 """`FeatureBank`: the features, logits and labels of a network, in one checked safetensors file."""
 
-from dataclasses import dataclass, field, replace
+import math
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -13,6 +15,8 @@ from paperlib.border import (
     names_of_classes,
     pooled_blocks,
     real_numbers,
+    vouch,
+    vouched,
     weight_and_bias,
     whole_numbers,
 )
@@ -24,6 +28,10 @@ class LinearHead(NamedTuple):
 
     weight: Tensor
     bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits x W^T + b, from features `[..., D]` to `[..., C]`."""
+        return F.linear(x, self.weight, self.bias)
 
     def to(self, device: torch.device | str) -> Self:
         """The same layer on a device."""
@@ -58,6 +66,19 @@ def affine_map(features: Tensor, logits: Tensor) -> LinearHead:
 SPLIT_CODES = {"train": 0, "test": 1}
 MIN_AGREEMENT = 0.95  # below this share the logits are not the head's: the bank is refused
 ROWS_AT_ONCE = 16384  # images checked together: a bank may be as large as the memory
+
+
+def _largest(name: str, values: Tensor) -> float:
+    """The largest |value| of `[N, D]`, 0 without any; BankError that names a row with NaN."""
+    largest = 0.0
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        part = values[start : start + ROWS_AT_ONCE]
+        here = torch.stack(part.aminmax()).abs().max().item()  # NaN where a value is
+        if not math.isfinite(here):
+            row = start + int((~part.isfinite().all(dim=1)).nonzero()[0])
+            raise BankError(f"{name} hold NaN or infinity, first in row {row}")
+        largest = max(largest, here)
+    return largest
 
 
 @dataclass(eq=False)
@@ -153,13 +174,10 @@ class FeatureBank:
             raise BankError(f"split holds {self.split_codes.max()}; known codes are {SPLIT_CODES}")
         if self.stored_head and not all(part.isfinite().all() for part in self.stored_head):
             raise BankError("the head holds NaN or infinity")
-        named = {f"blocks/{key}": block for key, block in self.blocks.items()}
-        for name, tensor in ({"features": self.features, "logits": self.logits} | named).items():
-            for start in range(0, len(tensor), ROWS_AT_ONCE):
-                finite = torch.isfinite(tensor[start : start + ROWS_AT_ONCE]).all(dim=1)
-                if not finite.all():
-                    row = start + int((~finite).nonzero()[0])
-                    raise BankError(f"{name} hold NaN or infinity, first in row {row}")
+        vouch(self.features, _largest("features", self.features))
+        _largest("logits", self.logits)
+        for key, block in self.blocks.items():
+            _largest(f"blocks/{key}", block)
 
     @cached_property
     def head(self) -> LinearHead:
@@ -192,7 +210,7 @@ class FeatureBank:
         residual, agreeing = 0.0, 0
         chunks = zip(*(t.split(ROWS_AT_ONCE) for t in (self.features, self.logits)), strict=True)
         for features, stored in chunks:
-            logits = features @ head.weight.T + head.bias
+            logits = head(features)
             residual = max(residual, (logits - stored).abs().max().item())
             agreeing += int((logits.argmax(1) == stored.argmax(1)).sum())
         agreement = agreeing / len(self)
@@ -207,8 +225,7 @@ class FeatureBank:
         """The bank on a device, with its head; itself where it is there."""
         if torch.empty(0, device=device).device == self.features.device:
             return self
-        moved = replace(
-            self,
+        moved = self._with(
             features=self.features.to(device),
             logits=self.logits.to(device),
             labels=self.labels.to(device),
@@ -219,6 +236,25 @@ class FeatureBank:
         if "head" in vars(self):  # what was recovered once is not recovered again
             vars(moved)["head"] = self.head.to(device)
         return moved
+
+    def _with(self, **parts) -> Self:
+        """A bank of other tensors, which come from this one: they are not checked again."""
+        new = copy(self)
+        for name in ("head", "train", "test"):  # what follows from the tensors
+            vars(new).pop(name, None)
+        vars(new).update(parts)
+        vouch(new.features, vouched(self.features))
+        return new
+
+    @cached_property
+    def train(self) -> Self:
+        """The images of the train split, as `split("train")` gives them."""
+        return self.split("train")
+
+    @cached_property
+    def test(self) -> Self:
+        """The images of the test split, as `split("test")` gives them."""
+        return self.split("test")
 
     def split(self, name: str) -> Self:
         """The images of the "train" or the "test" split, with the whole bank's head.
@@ -231,15 +267,13 @@ class FeatureBank:
             raise BankError(f"the bank holds no {name} images")
         first, last = chosen[[0, -1]].tolist()
         rows = slice(first, last + 1) if last - first < len(chosen) else chosen
-        return FeatureBank(
-            self.features[rows],
-            self.logits[rows],
-            self.labels[rows],
-            self.split_codes[rows],
-            self.class_names,
-            self.head,
-            {key: block[rows] for key, block in self.blocks.items()},
-            self.metadata,
+        return self._with(
+            features=self.features[rows],
+            logits=self.logits[rows],
+            labels=self.labels[rows],
+            split_codes=self.split_codes[rows],
+            stored_head=self.head,
+            blocks={key: block[rows] for key, block in self.blocks.items()},
         )
 
     def _rows_of(self, split: str) -> Tensor:
@@ -266,8 +300,7 @@ class FeatureBank:
         number = self.labels.new_full((self.num_classes,), -1)
         number[kept] = torch.arange(len(kept), device=number.device)
         rows = number[self.labels] >= 0
-        return replace(
-            self,
+        return self._with(
             features=self.features[rows],
             logits=self.logits[rows][:, kept],
             labels=number[self.labels[rows]],

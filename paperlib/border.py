@@ -72,3 +72,15 @@ def names_of_classes(given: object) -> list[str]:
     if odd := [name for name in names if not isinstance(name, str)]:
         raise BankError(f"class names must be strings, found {odd[0]!r}")
     return names
+
+
+def vouch(features: Tensor, largest: float | None) -> None:
+    """Note that features were checked, and the largest |feature|, until they change in place."""
+    if largest is not None and not features.is_inference():  # which count no changes
+        features._largest = (features._version, largest)  # type: ignore[attr-defined]
+
+
+def vouched(features: Tensor) -> float | None:
+    """What `vouch` noted, or None: a bank's features are not read again to be checked."""
+    version, largest = getattr(features, "_largest", (None, None))
+    return largest if version is not None and version == features._version else None

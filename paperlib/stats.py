@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import permutations
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy import stats
@@ -16,12 +16,24 @@ KEPT = 4_000_000  # draws times images up to which resamples are kept, 32 MB, fo
 MIN_GAIN = 10.0  # points over a constant decision, below which a head decides nothing
 
 
-class Interval(NamedTuple):
-    """A figure with the ends of its 95 % interval."""
-
+class _Ends(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Interval(_Ends):
+    """A figure `value` with the ends `low` and `high` of an interval, which `of` describes."""
+
+    of: str
+
+    def __new__(cls, value: float, low: float, high: float, of: str = "95 % of resamples") -> Self:
+        made = super().__new__(cls, value, low, high)
+        made.of = of
+        return made
+
+    def __repr__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}] ({self.of})"
 
 
 def _numbers(values) -> np.ndarray:
@@ -64,18 +76,20 @@ def bootstrap_means(values, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
     return np.concatenate(means)
 
 
-def interval(value: float, draws: np.ndarray, level: float = 0.95) -> Interval:
-    """Percentile interval of a figure from its bootstrap draws, `[B]`."""
+def interval(
+    value: float, draws: np.ndarray, level: float = 0.95, of: str = "resamples"
+) -> Interval:
+    """Percentile interval of a figure from its bootstrap draws `[B]`; `of`: what was resampled."""
     tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(float(value), float(low), float(high))
+    return Interval(float(value), float(low), float(high), f"{100 * level:.0f} % of {of}")
 
 
 def mean_interval(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Mean over images with its bootstrap 95 % interval; values: [N] numbers."""
     numbers = _numbers(values)
     resampled = bootstrap_means(numbers, draws=draws, seed=seed)
-    return interval(numbers.mean(), resampled)
+    return interval(numbers.mean(), resampled, of=f"{len(numbers):,} resampled images")
 
 
 def pigeonhole_bootstrap(draws, *, seed: int = 0) -> np.ndarray:
@@ -96,7 +110,8 @@ def mean_over_runs(values, *, draws: int = 2000, seed: int = 0) -> Interval:
     """Mean over runs and images, whose interval resamples both; values: [R, N] numbers."""
     table = _numbers(values)
     resampled = bootstrap_means(table, draws=draws, seed=seed)
-    return interval(table.mean(), pigeonhole_bootstrap(resampled, seed=seed))
+    resampled = pigeonhole_bootstrap(resampled, seed=seed)
+    return interval(table.mean(), resampled, of="resampled runs and images")
 
 
 def smallest_within(
@@ -257,4 +272,6 @@ def power_law_exponent(x, y, level: float = 0.95) -> Interval:
     slope = (a @ b) / (a @ a)
     error = np.sqrt(np.sum((b - slope * a) ** 2) / (len(a) - 2) / (a @ a))
     reach = stats.t.ppf((1 + level) / 2, len(a) - 2) * error
-    return Interval(float(slope), float(slope - reach), float(slope + reach))
+    return Interval(
+        float(slope), float(slope - reach), float(slope + reach), f"{100 * level:.0f} %, t"
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from filelock import FileLock
@@ -13,8 +14,9 @@ from paperlib.extraction.make import make_bank
 from paperlib.extraction.options import ExtractOptions, choose_device
 from paperlib.networks.datasets import load_dataset
 from paperlib.store import BankError
-from reproduction.paths import ROOT, data_folder
-from reproduction.tiers import IMAGES_PER_CLASS, choose_networks
+from reproduction import plots
+from reproduction.paths import ROOT, data_folder, figures_folder
+from reproduction.tiers import IMAGES_PER_CLASS, PAPER_K, PAPER_NETWORK, choose_networks
 
 
 def load_bank(
@@ -90,3 +92,42 @@ def load_banks(
     """The banks of some networks of a tier by name, or of all of them; see `load_bank`."""
     names = choose_networks(tier, networks)
     return Banks({name: load_bank(name, tier, device, data) for name in names})
+
+
+class Study(NamedTuple):
+    """What a notebook starts from: its tier's banks, and the network that the paper works with.
+
+    `figures` is the folder for its figures and claims; `banks` hold both splits; `paper` is the
+    paper's network where it is loaded, else the one that is drawn, and `k` the paper's number of
+    filters per class on this tier.
+    """
+
+    figures: Path
+    banks: Banks
+    paper: str
+    k: int
+
+    @property
+    def train(self) -> Banks:
+        """The banks' train images."""
+        return self.banks.split("train")
+
+    @property
+    def test(self) -> Banks:
+        """The banks' test images."""
+        return self.banks.split("test")
+
+
+def start(
+    tier: str, network: str, networks: Sequence[str] = (), device: str = "auto", data: str = ""
+) -> Study:
+    """Begin a notebook: the figures' style, and the banks of a tier by name; see `load_banks`.
+
+    Raises ValueError where `network`, the one that is drawn, is not among those that are loaded,
+    and as `load_bank` does.
+    """
+    plots.use_style()
+    banks = load_banks(tier, networks, device, data)
+    drawn = PAPER_NETWORK[tier] if PAPER_NETWORK[tier] in banks else network
+    banks[network]
+    return Study(figures_folder(tier), banks, drawn, PAPER_K[tier])

@@ -1,16 +1,15 @@
 """Every ranking and every head by name, so that they can be compared on the same images."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from paperlib.filters import scores
 from paperlib.filters.counting import class_statistics
 from paperlib.filters.ranking import influential_filters
-from paperlib.filters.sums import class_means
 from paperlib.filters.tensors import Subsets
 from paperlib.heads import selection
 from paperlib.heads.decomposed import DecomposedHead
@@ -27,36 +26,21 @@ class Sample(NamedTuple):
     bias: Tensor
 
 
-def _means(s: Sample) -> Tensor:
-    """Mean feature of each class, `[C, D] float64`."""
-    return class_means(s.features, s.labels, len(s.weight))
-
-
 def _frequency(s: Sample, k: int) -> Subsets:
     return influential_filters(class_statistics(s.features, s.labels, len(s.weight), k), k)
 
 
-def _contrast(s: Sample, k: int) -> Subsets:
-    return scores.contrast(s.weight, _means(s), s.features.double().mean(dim=0), k)
+def _by_name(name: str, s: Sample, k: int) -> Subsets:
+    return selection.RANKINGS[name](*s, k)
 
 
 FREQUENCY = "frequency (the paper's)"  # the one whose subsets are not nested in k
 # Up to a quarter of a second for 8,000 images and 64 filters.
 QUICK_RANKINGS: dict[str, Callable[[Sample, int], Subsets]] = {
     FREQUENCY: _frequency,
-    "mean activation": lambda s, k: scores.mean_activation(_means(s), k),
-    "weight magnitude": lambda s, k: scores.weight_magnitude(s.weight, k),
-    "|W| x std": lambda s, k: scores.weight_times_std(s.weight, s.features, k),
-    "mean contribution": lambda s, k: scores.mean_contribution(s.weight, _means(s), k),
-    "contrast": _contrast,
+    **{name: partial(_by_name, name) for name in selection.RANKINGS},
     "ANOVA F": lambda s, k: rankings.anova_f(s.features, s.labels, len(s.weight), k),
     "matching pursuit": lambda s, k: rankings.orthogonal_matching_pursuit(s.features, s.weight, k),
-    "forward selection": lambda s, k: selection.forward_selection(
-        s.features, s.labels, len(s.weight), k
-    ),
-    "backward selection": lambda s, k: selection.backward_selection(
-        s.weight, s.bias, s.features, s.labels, k
-    ),
 }
 # Five to twenty seconds.
 SLOW_RANKINGS: dict[str, Callable[[Sample, int], Subsets]] = {

@@ -6,9 +6,8 @@ import pandas as pd
 import torch
 
 from paperlib.filters.mass import features_for_mass
-from paperlib.filters.sweeps import influential_by_k, size_grid
+from paperlib.filters.sweeps import size_grid
 from paperlib.filters.tensors import check_k
-from paperlib.heads.accuracy import correct_by_k
 from paperlib.metrics.collapse import collapse_ratio
 from paperlib.metrics.manifold import (
     components_for_variance,
@@ -46,8 +45,7 @@ def sizes_of(run: TrainingRun, k: int = 5) -> dict[str, float]:
     """
     train, test = run.bank.split("train"), run.bank.split("test")
     check_k(k, test.num_filters)
-    tried, correct = head_curve(run)
-    accuracy = 100 * correct.double().mean(dim=1)
+    curve = run.curve()
 
     balanced = run.scatter.within + run.scatter.between  # classes are equally frequent
     axes = principal_axes(balanced, run.statistics.means.mean(dim=0))
@@ -56,11 +54,11 @@ def sizes_of(run: TrainingRun, k: int = 5) -> dict[str, float]:
     picked = decisions_by_dimension(test.features, *test.head, directions, centre, ranks=ranks)
     by_rank = 100 * (picked == test.labels).double().mean(dim=1)
 
-    full, cut = accuracy[-1].item(), accuracy[tried.index(k)].item()
+    full, cut = curve.accuracy[-1].item(), curve.accuracy[curve.ks.index(k)].item()
     return {
         "accuracy, %": full,
         f"points lost at k = {k}": full - cut,
-        "filters within 1 point": int(smallest_within(accuracy, tried)),
+        "filters within 1 point": int(smallest_within(curve.accuracy, curve.ks)),
         "features for half the mass": _half_the_mass(train.features),
         "components for 95 %": components_for_variance(axes.variances, 0.95),
         "participation ratio": participation_ratio(axes.variances),
@@ -69,17 +67,6 @@ def sizes_of(run: TrainingRun, k: int = 5) -> dict[str, float]:
         "collapse ratio": collapse_ratio(run.scatter),
         "weight norm": (test.head.weight.norm() / test.num_classes**0.5).item(),
     }
-
-
-def head_curve(run: TrainingRun) -> tuple[list[int], torch.Tensor]:
-    """Sizes k from 0 to D, and which test images the head of that size has right: `[K, N] bool`.
-
-    The head of size k is cut to the k influential filters of each class of all train images.
-    """
-    test = run.bank.split("test")
-    nothing = [torch.empty(0, dtype=torch.int64)] * test.num_classes  # a constant decision
-    by_k = {0: nothing} | influential_by_k(run.statistics)
-    return list(by_k), correct_by_k(test.features, test.labels, *test.head, by_k)
 
 
 def _half_the_mass(features: torch.Tensor) -> float:

@@ -10,7 +10,8 @@ import torch
 
 from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.filters.counting import ClassStatistics
-from paperlib.filters.sweeps import sweep_statistics
+from paperlib.filters.sweeps import influential_by_k, sweep_statistics
+from paperlib.heads.accuracy import AccuracyCurve, correct_by_k
 from paperlib.metrics.collapse import Scatter, class_scatter
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.store import BankError, read_compact, write_compact
@@ -56,6 +57,14 @@ class TrainingRun:
         few = FeatureBank(half, logits, *rest)
         few.metadata = bank.metadata
         return cls(name, few, sweep_statistics(*labelled), class_scatter(*labelled))
+
+    def curve(self) -> AccuracyCurve:
+        """Test accuracy against k, for the influential filters of all train images."""
+        test = self.bank.test
+        nothing = [torch.empty(0, dtype=torch.int64)] * test.num_classes  # a constant decision
+        by_k = {0: nothing} | influential_by_k(self.statistics)
+        correct = correct_by_k(test.features, test.labels, *test.head, by_k)
+        return AccuracyCurve(list(by_k), correct)
 
     def to(self, device: torch.device | str) -> Self:
         """The same run with its tensors on a device."""

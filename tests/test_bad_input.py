@@ -27,12 +27,12 @@ from paperlib.filters.ranking import influential_filters, resampled_filters
 from paperlib.filters.scores import contrast, mean_activation, random_subsets, weight_magnitude
 from paperlib.filters.sweeps import size_grid
 from paperlib.filters.tensors import membership
-from paperlib.heads.accuracy import accuracy_by_k, correct_by_k
+from paperlib.heads.accuracy import correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.refit import least_squares_refit, mean_fill, softmax_refit
 from paperlib.heads.selection import backward_selection, forward_selection
 from paperlib.metrics.ablation import replace_features
-from paperlib.metrics.cards import class_cards
+from paperlib.metrics.cards import cards_of
 from paperlib.metrics.collapse import class_scatter
 from paperlib.metrics.manifold import (
     components_for_variance,
@@ -425,10 +425,6 @@ CASES = {
         lambda: DecomposedHead(W, B, SUBSETS)(X[:, :4]),
         "the head reads 6 features, got 4",
     ),
-    "accuracy: no images": (
-        lambda: accuracy_by_k(X[:0], Y[:0], W, B, {2: SUBSETS}),
-        "no images to classify",
-    ),
     "accuracy: NaN head": (
         lambda: correct_by_k(X, Y, with_value(W, NAN), B, {2: SUBSETS}),
         "head holds NaN",
@@ -477,19 +473,19 @@ CASES = {
     "search: k above D": (lambda: backward_selection(W, B, X, Y, 7), "from 1 to 6, not 7"),
     "search: k = 0": (lambda: forward_selection(X, Y, C, 0), "from 1 to 6, not 0"),
     "cards: unknown class": (
-        lambda: class_cards(statistics(), W, SUBSETS, 2, [5]),
+        lambda: cards_of(statistics(), W, SUBSETS, 2, [5]),
         r"classes must lie in 0\.\.2, not \[5\]",
     ),
     "cards: a class of text": (
-        lambda: class_cards(statistics(), W, SUBSETS, 2, ["cat"]),
+        lambda: cards_of(statistics(), W, SUBSETS, 2, ["cat"]),
         r"classes must lie in 0\.\.2, not \['cat'\]",
     ),
     "cards: too few subsets": (
-        lambda: class_cards(statistics(), W, SUBSETS[:2], 2),
+        lambda: cards_of(statistics(), W, SUBSETS[:2], 2),
         "2 subsets for a head of 3 classes",
     ),
     "cards: index out of range": (
-        lambda: class_cards(statistics(), W, [torch.tensor([9])] * C, 2),
+        lambda: cards_of(statistics(), W, [torch.tensor([9])] * C, 2),
         r"class 0: filters must lie in 0\.\.5",
     ),
     # Measures
@@ -646,7 +642,7 @@ CASES = {
     "front door: k": (lambda: pl.influential(bank(), k=0), "whole number from 1 to 6, not 0"),
     "front door: share": (lambda: pl.influential(bank(), k=1.5), r"between 0 and 1, not 1\.5"),
     "front door: k of the recommended": (
-        lambda: pl.recommended(bank(), k=99),
+        lambda: pl.backward_selection(bank(), k=99),
         "from 1 to 6, not 99",
     ),
     "front door: subsets of another head": (
@@ -685,7 +681,7 @@ CASES = {
     ),
     "front door: a decomposed head of other features": (
         lambda: pl.accuracy(DecomposedHead(W[:, :4], B, SUBSETS), bank()),
-        "the head reads 4 features, got 6",
+        "the head reads 4 features, the bank has 6",
     ),
     "front door: a head of NaN": (
         lambda: pl.accuracy(LinearHead(with_value(W, NAN), B), bank()),
@@ -700,10 +696,10 @@ CASES = {
         "subsets must be a list.* not NoneType",
     ),
     "front door: card of an unknown name": (
-        lambda: pl.cards(bank(class_names=["a", "b", "c"]), SUBSETS, ["cat"]),
+        lambda: pl.class_cards(bank(class_names=["a", "b", "c"]), SUBSETS, ["cat"]),
         r"classes must lie in 0\.\.2, not \['cat'\]",
     ),
-    "front door: cards": (lambda: pl.cards(bank(), SUBSETS, classes=[9]), r"not \[9\]"),
+    "front door: cards": (lambda: pl.class_cards(bank(), SUBSETS, classes=[9]), r"not \[9\]"),
     "front door: unknown name": (lambda: pl.influental, "no attribute 'influental'"),
     # Training
     "recipe: schedule": (

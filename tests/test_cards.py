@@ -7,7 +7,7 @@ from paperlib.filters import sweeps
 from paperlib.filters.counting import class_statistics
 from paperlib.filters.ranking import influential_filters, subsets_with_dense_rows
 from paperlib.filters.sweeps import HISTOGRAM_ENTRIES, influential_by_k, size_grid, sweep_statistics
-from paperlib.metrics.cards import class_cards, exciting_images, logit_shares
+from paperlib.metrics.cards import cards_of, exciting_images, logit_shares
 
 FEATURES = torch.tensor([[3.0, 1, 0, 0], [3, 0, 1, 0], [0, 1, 4, 0], [0, 0, 2, 1]])
 WEIGHT = torch.tensor([[2.0, -1, 1, 0], [0, 1, 1, -2], [1, 1, 1, 1]])
@@ -39,14 +39,14 @@ def test_a_class_without_images_keeps_its_dense_row(statistics):
 
 
 def test_a_card_tells_each_filter(statistics):
-    cards = class_cards(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 1)
+    cards = cards_of(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 1)
     (row,) = cards[0]
     assert (row.filter, row.named_by, row.mean_feature, row.weight) == (0, 1.0, 3.0, 2.0)
     assert (row.logit, row.classes) == (6.0, 2)  # class 2 keeps every filter
     assert row.share == pytest.approx(6 / 7)
     assert [row.named_by for row in cards[2]] == [row.share for row in cards[2]] == [0.0] * 4
     with pytest.raises(ValueError, match=r"classes must lie in 0\.\.2, not \[3\]"):
-        class_cards(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 1, [3])
+        cards_of(statistics, WEIGHT, subsets_with_dense_rows(statistics, 1), 1, [3])
 
 
 def test_exciting_images_are_those_with_the_largest_feature():
@@ -78,7 +78,7 @@ def test_cards_read_the_histogram_of_their_k_on_any_grid():
         subsets = subsets_with_dense_rows(grid, k)
         for found, expected in zip(subsets, subsets_with_dense_rows(every, k), strict=True):
             assert torch.equal(found, expected)
-        assert class_cards(grid, WEIGHT, subsets, k) == class_cards(every, WEIGHT, subsets, k)
+        assert cards_of(grid, WEIGHT, subsets, k) == cards_of(every, WEIGHT, subsets, k)
     with pytest.raises(ValueError, match=r"k = 2 was not counted; choose from \(1, 3\)"):
         subsets_with_dense_rows(grid, 2)
 

@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
+import paperlib as pl
 from paperlib.filters.counting import class_statistics
 from paperlib.filters.ranking import influential_filters
 from paperlib.heads import refit
-from paperlib.heads.accuracy import accuracy_by_k, correct_by_k
+from paperlib.heads.accuracy import correct_by_k
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.finetune import correct_images, finetune_network
 from paperlib.heads.refit import least_squares_refit, mean_fill, softmax_refit
@@ -60,6 +62,133 @@ def test_a_state_dict_brings_its_own_sizes():
             other.load_state_dict(state | wrong)
 
 
+def test_a_state_dict_brings_another_number_of_weights():
+    weight, bias = torch.rand(3, 8), torch.rand(3)
+    given, other = (DecomposedHead(weight, bias, [torch.arange(k)] * 3) for k in (5, 2))
+    with torch.no_grad():
+        other(torch.ones(1, 8))  # keeps a dense matrix, which must not stay
+    model = nn.Sequential(other)
+    model.load_state_dict({f"0.{key}": value for key, value in given.state_dict().items()})
+    assert torch.equal(other.weight, given.weight)
+    x = torch.rand(4, 8)
+    with torch.no_grad():
+        assert torch.equal(other(x), given(x))
+    other(x).sum().backward()
+    assert other.values.grad.shape == (15,)
+    before, fewer = other.weight, DecomposedHead(weight[:2], bias[:2], [torch.arange(4)] * 2)
+    with pytest.raises(RuntimeError, match="size mismatch for starts"):
+        other.load_state_dict(fewer.state_dict())
+    assert torch.equal(other.weight, before)
+    prune.l1_unstructured(other, "values", 1)
+    with torch.no_grad():
+        assert (other(x) != given(x)).any()
+
+
+EDITS = {
+    "an entry": lambda w: w.__setitem__((0, 1), 0.0),
+    "in place": lambda w: w.zero_(),
+    "its data": lambda w: w.data.zero_(),
+    "other data": lambda w: setattr(w, "data", torch.zeros_like(w)),
+    "a row": lambda w: w[0].fill_(1.0),
+    "each row": lambda w: [row.mul_(2) for row in w],
+    "transposed": lambda w: w.T.__setitem__(0, 0.0),
+    "initialised": nn.init.normal_,
+    "augmented": lambda w: w.__iadd__(1),
+    "frozen": lambda w: w.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_an_edit_that_would_be_lost_is_refused(edit, mode):
+    head = DecomposedHead(WEIGHT, BIAS, SUBSETS)
+    with mode(), pytest.raises(RuntimeError, match="lie in `values`"):
+        edit(head.weight)
+    with mode(), pytest.raises(AttributeError, match="lie in `values`"):
+        head.weight = nn.Parameter(torch.zeros(2, 3))
+
+
+def test_the_weight_can_be_computed_with_and_copied():
+    head = DecomposedHead(WEIGHT, BIAS, SUBSETS)
+    (head.weight**2).sum().backward()
+    assert torch.equal(head.values.grad, 2 * head.values)
+    copied = head.weight.detach()
+    copied[0] = 7.0
+    assert type(head.weight @ WEIGHT.T) is torch.Tensor and head.weight[0].tolist() == [0, 2, 0]
+
+
+def test_without_filters_and_as_a_dense_layer():
+    head = DecomposedHead(WEIGHT, BIAS, SUBSETS)
+    assert head.without([1, 2]).weight.tolist() == [[0.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]
+    with pytest.raises(ValueError, match=r"filters must lie in 0\.\.2"):
+        head.without([3])
+    x, state = torch.rand(4, 3), torch.get_rng_state()
+    dense = head.to_linear()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (dense.in_features, dense.out_features) == (head.in_features, head.out_features)
+    assert torch.equal(dense(x), head(x)) and dense.weight.requires_grad
+
+
+def test_a_network_with_a_decomposed_head_is_extracted():
+    head = DecomposedHead(WEIGHT, BIAS, SUBSETS)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU(), head)
+    images = torch.rand(6, 3, 2, 2), torch.arange(6) % 2
+    bank = pl.extract(model, train=images, progress=False)
+    assert torch.equal(bank.head.weight, head.weight) and torch.equal(bank.head.bias, head.bias)
+    assert torch.allclose(bank.features, model[:3](images[0]), atol=1e-6)
+
+
+def test_a_small_head_keeps_its_dense_matrix_until_the_weights_change():
+    head, x = DecomposedHead(WEIGHT, BIAS, SUBSETS), torch.rand(4, 3)
+    optimizer = torch.optim.SGD(head.parameters(), lr=1.0)
+    other = DecomposedHead(2 * WEIGHT, BIAS, [torch.tensor([0]), torch.tensor([0, 1])])
+
+    def step():
+        head(x).square().sum().backward()
+        optimizer.step()
+
+    changes = (
+        lambda: head.values.mul_(2),
+        lambda: head.values.data.mul_(2),  # seen by no version counter
+        lambda: setattr(head.values, "data", head.values.data * 2),
+        lambda: setattr(head, "values", nn.Parameter(torch.ones(3))),
+        torch.enable_grad()(step),
+        lambda: head.load_state_dict(other.state_dict()),
+        lambda: head.half().float(),
+    )
+    with torch.no_grad():
+        for change in changes:
+            head(x)
+            kept = head._cached[2]
+            assert head(x) is not None and head._cached[2] is kept
+            change()
+            assert torch.equal(head(x), nn.functional.linear(x, head.weight, head.bias))
+        twin = copy.deepcopy(head)
+        twin.values.data.zero_()
+        assert torch.equal(twin(x), twin.bias.expand(4, 2)) and not torch.equal(head(x), twin(x))
+
+
+def test_a_head_made_in_inference_mode_learns():
+    with torch.inference_mode():
+        head = DecomposedHead(WEIGHT.clone(), BIAS.clone(), SUBSETS)
+        head(torch.ones(1, 3))
+    head(torch.ones(1, 3)).sum().backward()
+    assert head.values.grad.tolist() == [1.0, 1.0, 1.0]
+    frozen, x = head.requires_grad_(False), torch.ones(1, 3, requires_grad=True)
+    frozen(x).sum().backward()
+    assert torch.equal(x.grad[0], frozen.weight.sum(dim=0))
+
+
+def test_a_head_is_compiled_and_exported():
+    head, x = DecomposedHead(WEIGHT, BIAS, SUBSETS), torch.rand(4, 3)
+    compiled = torch.compile(head, backend="aot_eager")
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode():
+            expected = head(x)
+            assert torch.equal(torch.export.export(head, (x,)).module()(x), expected)
+            assert torch.equal(compiled(x), expected)
+
+
 def test_bad_subsets_are_named():
     with pytest.raises(ValueError, match="1 subsets for a head of 2 classes"):
         DecomposedHead(WEIGHT, BIAS, SUBSETS[:1])
@@ -76,7 +205,7 @@ def test_correct_by_k_by_hand():
     # k = 3: logits [2.5, -.5], [1, 2.5], [3, .5]; cut: [2.5, -.5], [.5, 2.5], [.5, .5] (tie: first)
     assert correct_by_k(x, y, WEIGHT, BIAS, subsets).tolist() == [[True] * 3, [True] * 3]
     wrong = {1: [torch.tensor([0]), torch.tensor([0])]}  # logits [.5, -.5], [.5, -.5], [2.5, -2.5]
-    assert accuracy_by_k(x, y, WEIGHT, BIAS, wrong) == {1: pytest.approx(2 / 3)}
+    assert correct_by_k(x, y, WEIGHT, BIAS, wrong).double().mean().item() == pytest.approx(2 / 3)
 
 
 def test_mean_fill_adds_the_omitted_means_to_the_bias():
@@ -271,7 +400,16 @@ def test_features_with_a_gradient_can_be_refitted():
     subsets = [torch.arange(3)] * 4
     labels = torch.arange(len(x)) % 4
     head = softmax_refit(weight, bias, subsets, x.requires_grad_(), labels)
-    assert not head.values.requires_grad
+    assert head.values.is_leaf
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+def test_a_refit_can_be_trained_on(mode):
+    x, weight, bias = random_problem()
+    with mode():
+        head = softmax_refit(weight, bias, SPREAD, x, torch.arange(300) % 4)
+    nn.functional.cross_entropy(head(x), torch.zeros(300, dtype=torch.int64)).backward()
+    assert head.values.grad.abs().max() > 0 and head.bias.grad.abs().max() > 0
 
 
 def test_all_filters_of_a_large_head_give_the_dense_head_exactly():

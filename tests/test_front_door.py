@@ -226,7 +226,7 @@ def test_the_rest_of_the_front_door(folder, model, tmp_path):
     images = {split: ImageFolder(folder / split, TO_TENSOR) for split in PER_CLASS}
     bank = pl.extract(model, **images, out=tmp_path / "bank.safetensors", progress=False)
     assert torch.equal(pl.FeatureBank.load(tmp_path / "bank.safetensors").features, bank.features)
-    subsets = pl.recommended(bank, k=3)
+    subsets = pl.backward_selection(bank, k=3)
     assert [len(filters) for filters in subsets] == [3] * CLASSES
     assert torch.equal(
         pl.decompose(bank, subsets).kept[1], torch.cat([s.sort()[0] for s in subsets])
@@ -234,7 +234,7 @@ def test_the_rest_of_the_front_door(folder, model, tmp_path):
     control = pl.random_baseline(bank.split("train"), bank.split("test"), k=3, draws=3)
     again = pl.random_baseline(bank.split("train"), bank.split("test"), k=3, draws=3)
     assert control == again and control.low <= control.value <= control.high
-    (card,) = pl.cards(bank, subsets, classes=[1]).values()
+    (card,) = pl.class_cards(bank, subsets, classes=[1]).values()
     assert [row.filter for row in card] == subsets[1].tolist()
     assert pl.accuracy(pl.refit(bank, subsets), bank).value >= control.low
     with pytest.raises(BankError, match="this bank holds none"):
@@ -262,9 +262,9 @@ def test_accuracy_takes_heads_as_they_come():
 
 def test_cards_go_by_name():
     bank, subsets = small_bank(class_names=["crane", "crane"]), [[0], [1]]
-    assert list(pl.cards(bank, subsets)) == ["crane (0)", "crane (1)"]
-    assert list(pl.cards(bank, subsets, ["crane (1)"])) == ["crane (1)"]
-    (rows,) = pl.cards(small_bank(), [[0], []], ["a"]).values()
+    assert list(pl.class_cards(bank, subsets)) == ["crane (0)", "crane (1)"]
+    assert list(pl.class_cards(bank, subsets, ["crane (1)"])) == ["crane (1)"]
+    (rows,) = pl.class_cards(small_bank(), [[0], []], ["a"]).values()
     assert [(row.filter, row.named_by) for row in rows] == [(0, 1.0)]
 
 

@@ -183,7 +183,7 @@ CLOSE = {
 # Small results, which come back as numbers
 NUMBERS = {
     "cards": (
-        lambda x, y, w, s: cards.class_cards(statistics_of(x, y), w, s, K),
+        lambda x, y, w, s: cards.cards_of(statistics_of(x, y), w, s, K),
         (*DATA, HEAD[0], SUBSETS),
     ),
     "interval": (lambda x: stats.mean_interval(x[:, 0]), (FEATURES,)),
@@ -241,14 +241,16 @@ def test_the_front_door_runs_where_the_bank_is(gpu, small_bank):
     for bank in (small_bank, there):
         train, test = bank.split("train"), bank.split("test")
         subsets = pl.influential(train, k=2)
-        assert subsets[0].device == train.features.device == pl.recommended(train, 2)[0].device
+        assert (
+            subsets[0].device == train.features.device == pl.backward_selection(train, 2)[0].device
+        )
         head = pl.refit(train, subsets)
         numbers = (
             pl.accuracy(head, test),
             pl.accuracy(pl.decompose(bank, subsets), bank),
             pl.random_baseline(train, test, k=2, draws=2),
         )
-        results.append((numbers, pl.cards(bank, subsets)))
+        results.append((numbers, pl.class_cards(bank, subsets)))
     for one, other in zip(*map(torch.utils._pytree.tree_leaves, results), strict=True):
         assert other == pytest.approx(one, rel=1e-5)
 

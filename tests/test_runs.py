@@ -14,7 +14,7 @@ from paperlib.metrics.collapse import class_scatter, collapse_ratio
 from paperlib.networks.cifar_runs import RUNS
 from paperlib.store import BankError
 from reproduction.banks import load_banks
-from reproduction.run_sizes import head_curve, sizes_of
+from reproduction.run_sizes import sizes_of
 from reproduction.runs import TRAIN_SAMPLE, TrainingRun, load_runs, origins, run_path, runs_of
 
 # Measured by others on the same images, with other code: full accuracy, smallest k within a point,
@@ -103,7 +103,8 @@ def test_a_sample_of_a_bank_sorted_by_class_holds_all_classes(bank):
 
 def test_sizes_follow_the_definitions(bank):
     run = TrainingRun.of("mine", bank)
-    tried, correct = head_curve(run)
+    curve = run.curve()
+    tried, correct = curve.ks, curve.correct
     assert tried == list(range(13)) and correct.shape == (13, 100)
     test = bank.split("test")
     assert torch.equal(correct[-1], run.bank.split("test").correct())

@@ -1,1 +1,74 @@
 """Which filters decide a class: counting, ranking and response mass; tensors in, tensors out."""
+
+from paperlib.filters.counting import ClassStatistics, class_statistics, frequency_histogram
+from paperlib.filters.mass import features_for_mass, response_mass
+from paperlib.filters.ranking import (
+    empty_classes,
+    influential_filters,
+    resampled_filters,
+    subsets_with_dense_rows,
+)
+from paperlib.filters.scores import (
+    contrast,
+    mean_activation,
+    mean_contribution,
+    random_subsets,
+    weight_magnitude,
+    weight_times_std,
+)
+from paperlib.filters.sums import (
+    ClassSums,
+    carried,
+    class_means,
+    column_deviations,
+    column_means,
+    scatter_about,
+    totals_of,
+)
+from paperlib.filters.sweeps import influential_by_k, size_grid, sweep_statistics
+from paperlib.filters.tensors import (
+    check_k,
+    highest_scores,
+    largest_filters,
+    membership,
+    order_keys,
+    rank_filters,
+    row_chunks,
+    subset_tensors,
+)
+
+__all__ = [
+    "ClassStatistics",
+    "ClassSums",
+    "carried",
+    "check_k",
+    "class_means",
+    "class_statistics",
+    "column_deviations",
+    "column_means",
+    "contrast",
+    "empty_classes",
+    "features_for_mass",
+    "frequency_histogram",
+    "highest_scores",
+    "influential_by_k",
+    "influential_filters",
+    "largest_filters",
+    "mean_activation",
+    "mean_contribution",
+    "membership",
+    "order_keys",
+    "random_subsets",
+    "rank_filters",
+    "resampled_filters",
+    "response_mass",
+    "row_chunks",
+    "scatter_about",
+    "size_grid",
+    "subset_tensors",
+    "subsets_with_dense_rows",
+    "sweep_statistics",
+    "totals_of",
+    "weight_magnitude",
+    "weight_times_std",
+]

@@ -1,13 +1,16 @@
-"""Which images a decomposed head classifies correctly, for many sizes of subsets at once."""
+"""Which images a decomposed head classifies correctly, by the number of filters per class."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from paperlib.filters.tensors import Subsets, check_features
 from paperlib.heads.decomposed import MANY, DecomposedHead, check_head, sparse_product
+from paperlib.stats import Interval, bootstrap_means, interval, smallest_within
 
 LOGITS_AT_ONCE = 2**22  # bounds the memory of a sweep
 
@@ -53,14 +56,43 @@ def correct_by_k(
     return correct
 
 
-def accuracy_by_k(
-    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, subsets: Mapping[int, Subsets]
-) -> dict[int, float]:
-    """Accuracy of the decomposed head for every k: the mean of `correct_by_k` over images.
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """Accuracy against the number of filters per class, kept per image.
 
-    Raises ValueError for no images and as `correct_by_k` does.
+    ks: sizes from 0, one constant decision, to D, the full head; correct: [K, N] bool, which
+    images the head of each size classifies correctly.
     """
-    if not len(labels):
-        raise ValueError("no images to classify")
-    correct = correct_by_k(features, labels, weight, bias, subsets)
-    return dict(zip(subsets, correct.double().mean(dim=1).tolist(), strict=True))
+
+    ks: Sequence[int]
+    correct: Tensor
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Percent of the images, `[K] float64`."""
+        return 100 * self.correct.double().mean(dim=1).cpu().numpy()
+
+    def draws(self, draws: int = 2000, seed: int = 0) -> np.ndarray:
+        """Accuracy in percent on bootstrap resamples of the images, `[draws, K]`."""
+        return bootstrap_means(100 * self.correct.double(), draws=draws, seed=seed)
+
+    def smallest_k(self, within: float = 1.0, *, draws: int = 2000, seed: int = 0) -> Interval:
+        """The fewest filters per class for accuracy within so many points of the full head.
+
+        min {k : accuracy_k >= accuracy_D - within}; the interval resamples images
+        """
+        value = smallest_within(self.accuracy, self.ks, tolerance=within)
+        spread = self.smallest_k_draws(within, draws=draws, seed=seed)
+        return interval(float(value), spread, of=f"{self.correct.shape[1]:,} resampled images")
+
+    def smallest_k_draws(
+        self, within: float = 1.0, *, draws: int = 2000, seed: int = 0
+    ) -> np.ndarray:
+        """`smallest_k` of bootstrap resamples of the images, `[draws] int64`."""
+        return smallest_within(self.draws(draws, seed), self.ks, tolerance=within)
+
+    def table(self) -> list[dict[str, float]]:
+        """A row per size: k, accuracy in percent, and its 95 % interval over images."""
+        low, high = np.quantile(self.draws(), [0.025, 0.975], axis=0)
+        columns = zip(self.ks, self.accuracy, low, high, strict=True)
+        return [dict(zip(("k", "accuracy", "low", "high"), row, strict=True)) for row in columns]

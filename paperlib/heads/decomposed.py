@@ -1,5 +1,9 @@
 """The decomposed head: a linear layer in which each class reads only its own filters."""
 
+import re
+from collections.abc import Iterable
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +13,11 @@ from paperlib.filters.tensors import Subsets, membership
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
 FEW, MANY = 6, 64  # images below which compiled code is fastest; images that a product takes
+EDIT = re.compile(r"(?!__).*_|__(set|setitem|i(?!ter)\w+)__")  # functions that change a tensor
+LOST = (
+    "the weights of a DecomposedHead lie in `values`; its `weight` is a copy, so this edit would "
+    "be lost: edit `values`, of the classes and filters `kept`, or take the head without(filters)"
+)
 
 
 def check_head(weight: Tensor, bias: Tensor) -> None:
@@ -25,6 +34,28 @@ def check_head(weight: Tensor, bias: Tensor) -> None:
         raise ValueError("the head holds NaN or infinity")
 
 
+class DenseWeight(Tensor):
+    """A copy of a head's weights; an edit of it or of its views would be lost: RuntimeError."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None) -> object:
+        first = (*args, *(kwargs or {}).values())[0]
+        ours = isinstance(first, cls)
+        if ours and EDIT.fullmatch(func.__name__):
+            raise RuntimeError(LOST)  # a TypeError would turn `w += 1` into `w = w + 1`
+        with torch._C.DisableTorchFunctionSubclass():
+            out = func(*args, **(kwargs or {}))
+            if not ours or func.__name__ == "detach":
+                return out
+            memory = first.untyped_storage().data_ptr()
+
+            def guarded(part: object) -> object:
+                view = isinstance(part, Tensor) and part.untyped_storage().data_ptr() == memory
+                return part.as_subclass(cls) if view else part
+
+            return tuple(map(guarded, out)) if type(out) is tuple else guarded(out)
+
+
 class DecomposedHead(nn.Module):
     """A linear layer cut to the filters of each class; a drop-in for the dense head.
 
@@ -34,29 +65,42 @@ class DecomposedHead(nn.Module):
     `[N, D]` to `[N, C]`.  Only the kept weights are parameters (`values`), so training cannot
     revive the others; they lie in compressed sparse rows.  Training multiplies by the dense
     matrix, as do small heads and GPUs, which keep it while no gradients are asked for (until
-    `values` change, but not through `.data`).  A large head with an eighth of its weights or less,
-    on the CPU, in float32 and under `no_grad` or `inference_mode`, reads only what is kept (the
-    same logits to rounding).  Raises ValueError for indices outside 0..D-1 and for a weight and a
-    bias that are not finite or do not fit.
+    `values` change; a GPU does not see changes through `.data`).  A large head with an eighth of
+    its weights or less, on the CPU, in float32 and under `no_grad` or `inference_mode`, reads only
+    what is kept (the same logits to rounding).  It can be trained wherever it was made, and loads
+    any number of kept weights.  For ONNX, export `to_linear()`.  Raises ValueError for indices
+    outside 0..D-1 and for a weight and a bias that are not finite or do not fit.
     """
 
+    @torch.inference_mode(False)
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
         super().__init__()
         check_head(weight, bias)
-        num_classes, num_filters = weight.shape
-        member = membership(subsets, num_filters, num_classes).to(weight.device)
-        self.num_classes, self.num_filters = num_classes, num_filters
+        self.out_features, self.in_features = weight.shape
+        member = membership(subsets, self.in_features, self.out_features).to(weight.device)
         classes, columns = member.nonzero(as_tuple=True)
-        sizes = torch.bincount(classes, minlength=self.num_classes)
+        sizes = torch.bincount(classes, minlength=self.out_features)
         self.register_buffer("columns", columns.int())
         self.register_buffer("classes", classes.int(), persistent=False)  # follows from `starts`
         self.register_buffer("starts", F.pad(sizes.cumsum(dim=0), (1, 0)).int())
         self.values = nn.Parameter(weight.detach()[classes, columns])
         self.bias = nn.Parameter(bias.detach().clone())
-        self._cached: tuple[tuple, Tensor] | None = None  # the dense matrix and what it is of
         self._views: tuple[tuple, list] | None = None  # where the sparse rows lie, and NumPy's view
-        self.sparse = weight.numel() >= max(LARGE_HEAD, SPARSE * len(self.values))
-        self.register_load_state_dict_post_hook(_read_rows)
+        self._read_rows()
+        self.register_load_state_dict_pre_hook(_make_room)
+        self.register_load_state_dict_post_hook(type(self)._read_rows)
+
+    def _read_rows(self, *_: object) -> None:
+        """The class of each kept weight, from rows that must be a head's, and what follows."""
+        starts, columns, kept = self.starts.long(), self.columns, len(self.values)
+        sizes = starts.diff()
+        whole = starts[0] == 0 and starts[-1] == kept and (sizes >= 0).all()
+        if not whole or (kept and not 0 <= columns.min() <= columns.max() < self.in_features):
+            raise ValueError(f"the state dict holds no rows of {self.in_features} filters")
+        classes = torch.arange(self.out_features, device=sizes.device)
+        self.classes = classes.repeat_interleave(sizes).int()
+        self.sparse = self.out_features * self.in_features >= max(LARGE_HEAD, SPARSE * kept)
+        self._cached: tuple[tuple, Tensor, Tensor] | None = None  # the dense matrix and its origin
 
     @property
     def kept(self) -> tuple[Tensor, Tensor]:
@@ -65,20 +109,51 @@ class DecomposedHead(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weights as a dense `[C, D]` matrix, zero outside each class's subset."""
-        dense = self.values.new_zeros(self.num_classes, self.num_filters)
+        """A dense `[C, D]` copy, zero outside each class's subset; RuntimeError for an edit."""
+        dense = self._scattered()
+        return dense.as_subclass(DenseWeight) if type(dense) is Tensor else dense
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "weight":
+            raise AttributeError(LOST)
+        super().__setattr__(name, value)
+
+    def without(self, filters: Iterable[int]) -> Self:
+        """This head where no class reads these filters; ValueError for a filter outside 0..D-1."""
+        (out,) = membership([filters], self.in_features).to(self.values.device)
+        classes, columns = self.kept
+        left = ~out[columns]
+        sizes = torch.bincount(classes[left], minlength=self.out_features)
+        return type(self)(self.weight, self.bias, columns[left].split(sizes.tolist()))
+
+    def to_linear(self) -> nn.Linear:
+        """A dense layer of the same logits; to train it revives the weights that were cut."""
+        like = {"device": self.values.device, "dtype": self.values.dtype}
+        dense = nn.utils.skip_init(nn.Linear, self.in_features, self.out_features, **like)
+        with torch.no_grad():
+            dense.weight.copy_(self._scattered())
+            dense.bias.copy_(self.bias)
+        return dense
+
+    def _scattered(self) -> Tensor:
+        dense = self.values.new_zeros(self.out_features, self.in_features)
         return dense.index_put(self.kept, self.values)
 
     def _dense(self) -> Tensor:
-        """`weight`; on a GPU under `no_grad` built once, for as long as `values` stay the same."""
-        values = self.values
-        fixed = values.is_cuda and not (torch.is_grad_enabled() or values.is_inference())
-        if not fixed or torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return self.weight
-        known = (id(values), values.device, values.dtype, values._version)
-        if self._cached is None or self._cached[0] != known:
-            self._cached = known, self.weight
-        return self._cached[1]
+        """The dense matrix; without gradients built once, for as long as `values` stay the same."""
+        values = self._parameters.get("values")
+        if not isinstance(values, nn.Parameter) or values.is_inference():  # pruned, a replica, ...
+            return self._scattered()
+        if values.requires_grad and torch.is_grad_enabled():
+            return self._scattered()
+        known, cached = (values.data_ptr(), values._version, values.dtype), self._cached
+        # An edit through `.data` shows in nothing but the values; to look, a GPU would have to wait
+        if cached and cached[0] == known and (not values.is_cpu or values.equal(cached[1])):
+            return cached[2]
+        with torch.inference_mode(False), torch.no_grad():
+            held = values.detach()  # a GPU's memory must not be given to others meanwhile
+            self._cached = known, held.clone() if held.is_cpu else held, self._scattered()
+        return self._cached[2]
 
     def _arrays(self) -> list:
         """NumPy's view of the sparse rows, for as long as they lie where they lay."""
@@ -94,44 +169,46 @@ class DecomposedHead(nn.Module):
 
     def reads_only_kept(self, x: Tensor) -> bool:
         """Whether `forward(x)` takes the sparse product."""
-        if not self.sparse or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not self.sparse:
             return False
         values = self.values
         learns = torch.is_grad_enabled() and (
             x.requires_grad or values.requires_grad or self.bias.requires_grad
         )
         float32_on_cpu = x.is_cpu and values.is_cpu and x.dtype == values.dtype == torch.float32
-        return float32_on_cpu and not learns and x.ndim == 2 and x.shape[1] == self.num_filters
+        return float32_on_cpu and not learns and x.ndim == 2 and x.shape[1] == self.in_features
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_tracing() and x.shape[-1] != self.num_filters:
-            raise ValueError(f"the head reads {self.num_filters} features, got {x.shape[-1]}")
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return F.linear(x, self._scattered(), self.bias)
+        if x.shape[-1] != self.in_features:
+            raise ValueError(f"the head reads {self.in_features} features, got {x.shape[-1]}")
         if not self.reads_only_kept(x):
-            return F.linear(x, self._dense(), self.bias)
+            bias = self._parameters.get("bias")  # sooner found than as an attribute
+            return F.linear(x, self._dense(), self.bias if bias is None else bias)
         if len(x) < FEW:
             from paperlib.heads.sparse import sparse_logits  # numba is slow to import
 
             return sparse_logits(x, *self._arrays())
-        logits = x.new_empty(len(x), self.num_classes)
+        logits = x.new_empty(len(x), self.out_features)
         for part, out in zip(x.split(MANY), logits.split(MANY), strict=True):
             product = sparse_product(part, self.starts, self.columns, self.values)
             torch.add(product.T, self.bias, out=out)
         return logits
 
     def extra_repr(self) -> str:
-        kept = len(self.values) / self.num_classes
-        return f"filters={self.num_filters}, classes={self.num_classes}, mean kept={kept:g}"
+        kept = len(self.values) / self.out_features
+        return f"filters={self.in_features}, classes={self.out_features}, mean kept={kept:g}"
 
 
-def _read_rows(head: DecomposedHead, _: object) -> None:
-    """After `load_state_dict`: the class of each kept weight, from rows that must be a head's."""
-    starts, columns = head.starts.long(), head.columns
-    sizes = starts.diff()
-    whole = starts[0] == 0 and starts[-1] == len(head.values) and (sizes >= 0).all()
-    if not whole or (len(columns) and not 0 <= columns.min() <= columns.max() < head.num_filters):
-        raise ValueError(f"the state dict holds no rows of {head.num_filters} filters")
-    classes = torch.arange(head.num_classes, device=sizes.device)
-    head.classes = classes.repeat_interleave(sizes).int()
+def _make_room(head: DecomposedHead, state: dict, prefix: str, *_: object) -> None:
+    """Before `load_state_dict`: as many kept weights as the state brings."""
+    given = [state.get(prefix + name) for name in ("starts", "values", "columns")]
+    if any(part is None for part in given) or given[0].shape != head.starts.shape:
+        return  # loading says what is wrong
+    for held, new in zip((head.values, head.columns), given[1:], strict=True):
+        if new.shape != held.shape:
+            held.data = held.new_empty(new.shape)
 
 
 def sparse_product(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from paperlib.filters.sums import column_means
 from paperlib.filters.tensors import (
     Subsets,
     check_features,
+    largest_feature,
     membership,
     row_chunks,
     subset_tensors,
@@ -36,8 +37,7 @@ def _check_fit(weight: Tensor, bias: Tensor, features: Tensor) -> None:
         raise ValueError(
             f"features must be [N, {weight.shape[1]}] with N above 0, got {list(features.shape)}"
         )
-    if not torch.stack(features.aminmax()).isfinite().all():
-        raise ValueError("features hold NaN or infinity")
+    largest_feature(features)
 
 
 def mean_fill(weight: Tensor, bias: Tensor, subsets: Subsets, features: Tensor) -> DecomposedHead:
@@ -142,7 +142,7 @@ def softmax_refit(
 
     Convex; L-BFGS from the given weights, with a warning where `max_iterations` end it early.
     features: [N, D] float, labels: [N] int64, the train split.  The network itself stays untouched,
-    no image is needed; the parameters come frozen.  Classes without images keep their weights.
+    no image is needed; the head can be trained on.  Classes without images keep their weights.
     Images pass in blocks: memory holds the features twice and a block of logits.  Weights and sums
     are float64, products too unless N * D is large.  Raises ValueError on bad shapes, labels or
     subsets, and for a negative l2.  Source: the paper's decomposed softmax, arXiv 2112.07719,
@@ -186,7 +186,7 @@ def fit_by_softmax(
     unit = _unit(blocks, len(labels))
     for x, _ in blocks:
         x /= unit
-    head.requires_grad_(False).bias += head.weight @ mean
+    head.bias += head.weight @ mean
     head.values *= unit
     penalty = l2 / unit**2
     kept = head.kept

@@ -4,9 +4,13 @@ Each returns one `[k] int64` tensor per class, in the order of entry (or of leav
 that a smaller k is the start of a larger one.  All use the train split only.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from paperlib.filters import scores
+from paperlib.filters.sums import class_means
 from paperlib.filters.tensors import Subsets, check_features, check_k, largest_filters
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.heads.refit import ROWS_AT_ONCE, fit_by_softmax, softmax_refit
@@ -94,3 +98,22 @@ def backward_selection(
         kept, dropped = kept.gather(1, largest_filters(missed, left)).tensor_split([left // 2], 1)
         left_last.insert(0, dropped)
     return list(torch.cat([kept, *left_last], dim=1)[:, :k])
+
+
+def _means(features: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    return class_means(features, labels, len(weight))
+
+
+# Rankings by name: (features [N, D], labels [N], weight [C, D], bias [C], k) -> C tensors `[k]`,
+# the most important first, so that a smaller k is the start of a larger one.
+RANKINGS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, int], Subsets]] = {
+    "mean activation": lambda x, y, w, b, k: scores.mean_activation(_means(x, y, w), k),
+    "weight magnitude": lambda x, y, w, b, k: scores.weight_magnitude(w, k),
+    "|W| x std": lambda x, y, w, b, k: scores.weight_times_std(w, x, k),
+    "mean contribution": lambda x, y, w, b, k: scores.mean_contribution(w, _means(x, y, w), k),
+    "contrast": lambda x, y, w, b, k: scores.contrast(
+        w, _means(x, y, w), x.double().mean(dim=0), k
+    ),
+    "forward selection": lambda x, y, w, b, k: forward_selection(x, y, len(w), k),
+    "backward selection": lambda x, y, w, b, k: backward_selection(w, b, x, y, k),
+}

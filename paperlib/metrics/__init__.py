@@ -1,1 +1,92 @@
 """What the claims are about, as numbers: one file a metric; tensors in, numbers out."""
+
+from paperlib.metrics.ablation import (
+    FILLS,
+    NewErrors,
+    Repairs,
+    accuracy_after_ablation,
+    decisions_when_silenced,
+    new_errors,
+    predictions_after,
+    repairs,
+    replace_features,
+)
+from paperlib.metrics.cards import FilterRow, cards_of, exciting_images, logit_shares
+from paperlib.metrics.collapse import Scatter, class_scatter, collapse_ratio
+from paperlib.metrics.explanation import contributions_until_settled, sufficient_contributions
+from paperlib.metrics.manifold import (
+    PrincipalComponents,
+    TwoNN,
+    alignment,
+    between_class_share,
+    components_for_variance,
+    decision_directions,
+    decisions_by_dimension,
+    neighbour_distances,
+    participation_ratio,
+    principal_axes,
+    principal_components,
+    random_directions,
+    two_nn,
+)
+from paperlib.metrics.overlap import (
+    ChancePosition,
+    against_chance,
+    jaccard,
+    mean_over_pairs,
+    mean_overlap,
+    mutual_information,
+    shared_filters,
+)
+from paperlib.metrics.purity import one_vs_rest_auc, serving_one_class, top_image_shares
+from paperlib.metrics.selectivity import bootstrap_class_means, psi, selectivity_index
+from paperlib.metrics.simulatability import named_by_counting, on_thresholds
+
+__all__ = [
+    "FILLS",
+    "ChancePosition",
+    "FilterRow",
+    "NewErrors",
+    "PrincipalComponents",
+    "Repairs",
+    "Scatter",
+    "TwoNN",
+    "accuracy_after_ablation",
+    "against_chance",
+    "alignment",
+    "between_class_share",
+    "bootstrap_class_means",
+    "cards_of",
+    "class_scatter",
+    "collapse_ratio",
+    "components_for_variance",
+    "contributions_until_settled",
+    "decision_directions",
+    "decisions_by_dimension",
+    "decisions_when_silenced",
+    "exciting_images",
+    "jaccard",
+    "logit_shares",
+    "mean_over_pairs",
+    "mean_overlap",
+    "mutual_information",
+    "named_by_counting",
+    "neighbour_distances",
+    "new_errors",
+    "on_thresholds",
+    "one_vs_rest_auc",
+    "participation_ratio",
+    "predictions_after",
+    "principal_axes",
+    "principal_components",
+    "psi",
+    "random_directions",
+    "repairs",
+    "replace_features",
+    "selectivity_index",
+    "serving_one_class",
+    "shared_filters",
+    "sufficient_contributions",
+    "top_image_shares",
+    "two_nn",
+]

@@ -51,7 +51,7 @@ def exciting_images(features: Tensor, filters: Tensor, number: int) -> Tensor:
     return largest_filters(features[:, filters].T, number)
 
 
-def class_cards(
+def cards_of(
     statistics: ClassStatistics,
     weight: Tensor,
     subsets: Subsets,

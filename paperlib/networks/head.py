@@ -5,18 +5,21 @@ from typing import NamedTuple
 from torch import nn
 from torchvision.models import resnet
 
+from paperlib.heads.decomposed import DecomposedHead
 from paperlib.networks.cifar import BasicBlock
+
+FINAL = (nn.Linear, DecomposedHead)  # what a final layer can be
 
 
 class Head(NamedTuple):
     """The final linear layer and the name under which the network holds it."""
 
     name: str
-    module: nn.Linear
+    module: nn.Linear | DecomposedHead
 
 
 def split_head(model: nn.Module, name: str | None = None) -> Head:
-    """The final `nn.Linear` of a classifier: the one named, or the last one registered.
+    """The final `nn.Linear` or `DecomposedHead`: the one named, or the last one registered.
 
     Extraction verifies on real images that its output is the network's output.  Raises
     ValueError that lists the modules looked at where there is no such layer, TypeError for what
@@ -25,7 +28,7 @@ def split_head(model: nn.Module, name: str | None = None) -> Head:
     if not isinstance(model, nn.Module):
         raise TypeError(f"a model must be an nn.Module, not {type(model).__name__}")
     modules = {key: module for key, module in model.named_modules() if key}
-    linear = [key for key, module in modules.items() if isinstance(module, nn.Linear)]
+    linear = [key for key, module in modules.items() if isinstance(module, FINAL)]
     if name is None and linear:
         name = linear[-1]
     if name is None or name not in linear:
