@@ -16,6 +16,7 @@ from paperlib.extraction.hooks import captured_inputs, named_blocks, pooled_outp
 from paperlib.extraction.images import as_images, class_names
 from paperlib.extraction.inference import inference_copy, is_half, micro_batches
 from paperlib.extraction.options import PRECISIONS, ExtractOptions, choose_device
+from paperlib.heads.decomposed import DecomposedHead
 from paperlib.networks.head import FINAL, split_head
 
 CUDA = (
@@ -64,7 +65,9 @@ def _other_heads(model: nn.Module) -> str:
     return f"nn.Linear modules to choose `head` from: {', '.join(linear)}"
 
 
-def _forward(model: nn.Module, head: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(
+    model: nn.Module, head: nn.Linear | DecomposedHead, images: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Features `[n, D]`, logits `[n, C]`, and a bool on the device: are these the head's?"""
     with captured_inputs(head) as inputs:
         logits = model(images)
