@@ -13,7 +13,7 @@ BOOK_READY := .venv-book/.ready
 SCORECARD := notebooks/09_scorecard.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-oldest flake book atlas bench attack lab notebooks lock clean
+.PHONY: help reproduce test coverage test-oldest flake book atlas bench attack lab notebooks lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ test: $(READY) $(BOOK_READY)  ## lint, types, unit tests, and nbval over every n
 
 book: $(BOOK_READY) atlas  ## notebooks, pages, verdicts and atlas as a site in build/book/html
 	$(BOOK_BIN)/python book/build.py --atlas build/atlas
+
+coverage: export PAPERLIB_FIGURES = $(CURDIR)/build/coverage
+coverage: $(READY)  ## the tests again: which lines of the three buildings none of them reaches
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests --numprocesses $(JOBS) --dist loadfile --quiet \
+		--cov=paperlib --cov=reproduction --cov=experiments --cov-report=term:skip-covered
 
 test-oldest:  ## unit tests with the oldest versions that pyproject.toml admits, in .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
