@@ -76,30 +76,7 @@ if TYPE_CHECKING:
     from paperlib.networks.datasets import load_dataset
     from paperlib.stats import Interval
 
-__all__ = [
-    "AccuracyCurve",
-    "DecomposedHead",
-    "FeatureBank",
-    "Interval",
-    "LinearHead",
-    "ablate",
-    "accuracy",
-    "accuracy_curve",
-    "backward_selection",
-    "class_cards",
-    "decompose",
-    "extract",
-    "fine_tune",
-    "frequency_histogram",
-    "influential",
-    "load_dataset",
-    "load_network",
-    "put_head",
-    "random_baseline",
-    "random_filters",
-    "rank",
-    "refit",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> object:

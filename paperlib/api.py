@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -275,9 +276,18 @@ def ablate(
     """
     shown = _measured(bank)
     means = column_means(_train_images(bank).features) if fill == "mean" else None
-    settings = {"others": others, "means": means, "repeats": repeats, "seed": seed}
-    data = (shown.features, shown.labels, *shown.head, subsets, fill)
-    return mean_interval(100 * accuracy_after_ablation(*data, **settings))
+    kept = accuracy_after_ablation(
+        shown.features,
+        shown.labels,
+        *shown.head,
+        subsets,
+        fill,
+        others=others,
+        means=means,
+        repeats=repeats,
+        seed=seed,
+    )
+    return mean_interval(100 * kept)
 
 
 def class_cards(
@@ -293,10 +303,11 @@ def class_cards(
     train, subsets = _train_images(bank), subset_tensors(subsets)
     k = min((len(filters) for filters in subsets if len(filters)), default=1)
     names = _distinct(train.class_names)
+    chosen: list[Any] | None = None
     if classes is not None:
-        classes = [names.index(c) if c in names else c for c in classes]
+        chosen = [names.index(c) if c in names else c for c in classes]
     statistics = class_statistics(train.features, train.labels, train.num_classes, [k])
-    rows = cards_of(statistics, train.head.weight, subsets, k, classes)
+    rows = cards_of(statistics, train.head.weight, subsets, k, chosen)
     return {names[c]: row for c, row in rows.items()}
 
 

@@ -20,7 +20,7 @@ from paperlib.border import (
     weight_and_bias,
     whole_numbers,
 )
-from paperlib.store import DTYPES, BankError, TensorStream, read_bank, write_bank
+from paperlib.store import BankError, TensorStream, read_bank, write_bank
 
 
 class LinearHead(NamedTuple):
@@ -35,7 +35,7 @@ class LinearHead(NamedTuple):
 
     def to(self, device: torch.device | str) -> Self:
         """The same layer on a device."""
-        return LinearHead(*(part.to(device) for part in self))
+        return self._replace(weight=self.weight.to(device), bias=self.bias.to(device))
 
 
 class HeadFit(NamedTuple):
@@ -96,7 +96,7 @@ class FeatureBank:
     features: Tensor
     logits: Tensor
     labels: Tensor
-    split_codes: Tensor | None = None
+    split_codes: Tensor = None  # type: ignore[assignment]  # left out, it becomes zeros
     class_names: list[str] = field(default_factory=list)
     stored_head: LinearHead | None = None
     blocks: dict[str, Tensor] = field(default_factory=dict)
@@ -359,7 +359,10 @@ class FeatureBank:
         if "head.weight" in tensors:
             head = LinearHead(tensors["head.weight"], tensors["head.bias"])
         return cls(
-            *(tensors[name] for name in DTYPES),
+            tensors["features"],
+            tensors["logits"],
+            tensors["labels"],
+            tensors["split"],
             header.get("class_names", []),
             head,
             {k.removeprefix("blocks/"): t for k, t in tensors.items() if k.startswith("blocks/")},

@@ -1,6 +1,7 @@
 """The architecture: who may import whom, names that are documented, words that must not appear."""
 
 import ast
+import inspect
 import subprocess
 import sys
 
@@ -151,8 +152,10 @@ def test_the_front_door_opens_every_name():
 def test_the_rooms_name_all_that_is_public(room):
     """`pl.metrics.overlap` and the like: each name documented, none forgotten."""
     opened = getattr(paperlib, room)
-    assert sorted(set(opened.__all__)) == sorted(opened.__all__)
-    for name in opened.__all__:
+    modules = {name for name, value in vars(opened).items() if inspect.ismodule(value)}
+    names = {name for name in vars(opened) if not name.startswith("_")} - modules
+    assert len(names) > 10
+    for name in names:
         assert getattr(opened, name).__doc__, name
 
 

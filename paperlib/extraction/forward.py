@@ -16,7 +16,7 @@ from paperlib.extraction.hooks import captured_inputs, named_blocks, pooled_outp
 from paperlib.extraction.images import as_images, class_names
 from paperlib.extraction.inference import inference_copy, is_half, micro_batches
 from paperlib.extraction.options import PRECISIONS, ExtractOptions, choose_device
-from paperlib.networks.head import FINAL, split_head
+from paperlib.networks.head import FinalLayer, split_head
 
 CUDA = (
     torch.backends.cuda.matmul,
@@ -60,11 +60,11 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _other_heads(model: nn.Module) -> str:
-    linear = [name for name, module in model.named_modules() if isinstance(module, FINAL)]
+    linear = [name for name, module in model.named_modules() if isinstance(module, FinalLayer)]
     return f"nn.Linear modules to choose `head` from: {', '.join(linear)}"
 
 
-def _forward(model: nn.Module, head: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(model: nn.Module, head: FinalLayer, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Features `[n, D]`, logits `[n, C]`, and a bool on the device: are these the head's?"""
     with captured_inputs(head) as inputs:
         logits = model(images)

@@ -62,18 +62,17 @@ class ClassStatistics(ClassSums):
         device: torch.device | str = "cpu",
     ) -> Self:
         """Statistics of no images; `ks` and errors as in `frequency_histogram`."""
-        several = isinstance(ks, Iterable) and not isinstance(ks, str)
-        asked = list(ks) if several else [ks]
+        asked = list(ks) if isinstance(ks, Iterable) and not isinstance(ks, str) else [ks]
         for k in asked or [0]:
             check_k(k, num_filters)
         check_whole("the number of classes", num_classes, 1)
-        grid = sorted(set(asked)) if several else range(1, ks + 1)
-        integers = {"dtype": torch.int64, "device": device}
+        grid = sorted(set(asked)) if isinstance(ks, Iterable) else range(1, ks + 1)
         shape = (num_classes, num_filters)
+        whole = torch.zeros(shape, dtype=torch.int64, device=device)
         return cls(
-            images=torch.zeros(num_classes, **integers),
-            whole=torch.zeros(shape, **integers),
-            fraction=torch.zeros(shape, **integers),
+            images=torch.zeros(num_classes, dtype=torch.int64, device=device),
+            whole=whole,
+            fraction=torch.zeros_like(whole),
             ks=tuple(map(int, grid)),
             histogram=torch.zeros(len(grid), *shape, dtype=torch.int32, device=device),
         )

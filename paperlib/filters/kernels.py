@@ -65,11 +65,12 @@ def rank_counts(counts: Tensor, whole: Tensor, fraction: Tensor, bits: int, k: i
     counts: [R, D] int32, not negative; whole, fraction: [R, D] int64; all on the CPU.
     """
     chosen = np.empty((len(counts), k), np.int64)
-    arrays = [tensor.contiguous().numpy() for tensor in (counts, whole, fraction)]
+    arrays = (tensor.contiguous().numpy() for tensor in (counts, whole, fraction))
+    data = [*arrays, bits, chosen]
     threads = min(torch.get_num_threads(), 1 + counts.numel() // COUNTED_PER_THREAD)
     bounds = np.linspace(0, len(chosen), threads + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: _rank(*part, *arrays, bits, chosen), pairwise(bounds)))
+        list(pool.map(lambda part: _rank(*part, *data), pairwise(bounds)))
     return torch.from_numpy(chosen)
 
 

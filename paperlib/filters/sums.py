@@ -1,6 +1,8 @@
 """Exact sums of the features of each class: the same for any order, device, batch or shard."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Self
 
 import torch
@@ -86,15 +88,20 @@ class ClassSums:
         return replace(self, **sums)
 
 
+def added(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of tensors, at least one."""
+    return reduce(torch.add, parts)
+
+
 def column_means(features: Tensor) -> Tensor:
     """Mean of every feature over all images, `[D] float64`; features: [N, D] float."""
-    return sum(x.double().sum(dim=0) for (x,) in row_chunks(features)) / len(features)
+    return added(x.double().sum(dim=0) for (x,) in row_chunks(features)) / len(features)
 
 
 def column_deviations(features: Tensor) -> Tensor:
     """Standard deviation of every feature over all images, `[D] float64`; features: [N, D]."""
     mean = column_means(features)
-    squares = sum((x - mean).square().sum(dim=0) for (x,) in row_chunks(features))
+    squares = added((x - mean).square().sum(dim=0) for (x,) in row_chunks(features))
     return (squares / len(features)).sqrt()
 
 
@@ -107,10 +114,9 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     of range, and features too large to be summed exactly.
     """
     largest = check_features(features, labels, num_classes)
-    integers = {"dtype": torch.int64, "device": features.device}
-    shape = (num_classes, features.shape[1])
     images = torch.bincount(labels, minlength=num_classes)
-    sums = ClassSums(images, torch.zeros(shape, **integers), torch.zeros(shape, **integers))
+    whole = images.new_zeros(num_classes, features.shape[1])
+    sums = ClassSums(images, whole, torch.zeros_like(whole))
     sums.check_room(largest, len(features))
     for x, y in row_chunks(features, labels):
         sums.add(x, y)
@@ -126,4 +132,4 @@ def scatter_about(features: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
     """
     exact = torch.float64 if features.numel() < LARGE else torch.float32
     apart = ((x.double() - centres[y]).to(exact) for x, y in row_chunks(features, labels))
-    return sum((x.T @ x).double() for x in apart)
+    return added((x.T @ x).double() for x in apart)

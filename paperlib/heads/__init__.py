@@ -12,25 +12,3 @@ from paperlib.heads.decomposed import DecomposedHead, DenseWeight, sparse_produc
 from paperlib.heads.finetune import correct_images, finetune_network
 from paperlib.heads.refit import fit_by_softmax, least_squares_refit, mean_fill, softmax_refit
 from paperlib.heads.selection import RANKINGS, backward_selection, forward_selection
-
-__all__ = [
-    "RANKINGS",
-    "AccuracyCurve",
-    "DecomposedHead",
-    "DenseWeight",
-    "HeadCost",
-    "backward_selection",
-    "correct_by_k",
-    "correct_images",
-    "finetune_network",
-    "fit_by_softmax",
-    "forward_selection",
-    "head_cost",
-    "head_implementations",
-    "interleaved_times",
-    "least_squares_refit",
-    "mean_fill",
-    "multiply_accumulates",
-    "softmax_refit",
-    "sparse_product",
-]

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paperlib.filters.tensors import Subsets, membership
+from paperlib.filters.tensors import Subsets, membership, subset_tensors
 
 LARGE_HEAD = 2**18  # C * D from which a sparse product is faster than a dense one, where ...
 SPARSE = 8  # ... at most one weight in so many is kept
@@ -38,7 +38,7 @@ class DenseWeight(Tensor):
     """A copy of a head's weights; an edit of it or of its views would be lost: RuntimeError."""
 
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None) -> object:
+    def __torch_function__(cls, func, types, args=(), kwargs=None) -> Any:
         first = (*args, *(kwargs or {}).values())[0]
         ours = isinstance(first, cls)
         if ours and EDIT.fullmatch(func.__name__):
@@ -49,7 +49,7 @@ class DenseWeight(Tensor):
                 return out
             memory = first.untyped_storage().data_ptr()
 
-            def guarded(part: object) -> object:
+            def guarded(part: Any) -> Any:
                 view = isinstance(part, Tensor) and part.untyped_storage().data_ptr() == memory
                 return part.as_subclass(cls) if view else part
 
@@ -71,6 +71,10 @@ class DecomposedHead(nn.Module):
     any number of kept weights.  For ONNX, export `to_linear()`.  Raises ValueError for indices
     outside 0..D-1 and for a weight and a bias that are not finite or do not fit.
     """
+
+    columns: Tensor
+    classes: Tensor
+    starts: Tensor
 
     @torch.inference_mode(False)
     def __init__(self, weight: Tensor, bias: Tensor, subsets: Subsets):
@@ -113,14 +117,14 @@ class DecomposedHead(nn.Module):
         dense = self._scattered()
         return dense.as_subclass(DenseWeight) if type(dense) is Tensor else dense
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         if name == "weight":
             raise AttributeError(LOST)
         super().__setattr__(name, value)
 
     def without(self, filters: Iterable[int]) -> Self:
         """This head where no class reads these filters; ValueError for a filter outside 0..D-1."""
-        (out,) = membership([filters], self.in_features).to(self.values.device)
+        (out,) = membership(subset_tensors([filters]), self.in_features).to(self.values.device)
         classes, columns = self.kept
         left = ~out[columns]
         sizes = torch.bincount(classes[left], minlength=self.out_features)
@@ -157,7 +161,8 @@ class DecomposedHead(nn.Module):
 
     def _arrays(self) -> list:
         """NumPy's view of the sparse rows, for as long as they lie where they lay."""
-        held, learned = self._buffers, self._parameters  # sooner found than as attributes
+        held: dict[str, Any] = self._buffers  # sooner found than as attributes
+        learned: dict[str, Any] = self._parameters
         sparse_rows = held["starts"], held["columns"], learned["values"], learned["bias"]
         places = tuple(tensor.data_ptr() for tensor in sparse_rows)
         if self._views is None or self._views[0] != places:
@@ -203,8 +208,9 @@ class DecomposedHead(nn.Module):
 
 def _make_room(head: DecomposedHead, state: dict, prefix: str, *_: object) -> None:
     """Before `load_state_dict`: as many kept weights as the state brings."""
-    given = [state.get(prefix + name) for name in ("starts", "values", "columns")]
-    if any(part is None for part in given) or given[0].shape != head.starts.shape:
+    names = [prefix + name for name in ("starts", "values", "columns")]
+    given = [state[name] for name in names if state.get(name) is not None]
+    if len(given) < len(names) or given[0].shape != head.starts.shape:
         return  # loading says what is wrong
     for held, new in zip((head.values, head.columns), given[1:], strict=True):
         if new.shape != held.shape:
@@ -213,5 +219,11 @@ def _make_room(head: DecomposedHead, state: dict, prefix: str, *_: object) -> No
 
 def sparse_product(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """`[R, n]`: V x^T for sparse rows V; a bag a row, of rows of x^T, weighted and summed."""
-    weights = {"per_sample_weights": values, "include_last_offset": True}
-    return F.embedding_bag(columns, x.T.contiguous(), starts, mode="sum", **weights)
+    return F.embedding_bag(
+        columns,
+        x.T.contiguous(),
+        starts,
+        mode="sum",
+        per_sample_weights=values,
+        include_last_offset=True,
+    )

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
-from paperlib.filters.sums import column_means
+from paperlib.filters.sums import added, column_means
 from paperlib.filters.tensors import (
     Subsets,
     check_features,
@@ -70,7 +70,7 @@ def least_squares_refit(
     subsets, mean = subset_tensors(subsets), column_means(features)
     chunks = row_chunks(features)
     padded = (F.pad(x.double() - mean, (0, 1), value=1.0) for (x,) in chunks)  # [n, D + 1]
-    gram = sum(z.T @ z for z in padded)
+    gram = added(z.T @ z for z in padded)
     centred = bias.double() + weight.double() @ mean
     dense = torch.cat([weight.double(), centred[:, None]], dim=1)  # [C, D + 1]
     aims = dense @ gram  # [C, D + 1]
@@ -112,7 +112,7 @@ def _unit(blocks: list[tuple[Tensor, Tensor]], number: int) -> float:
 
     Slopes are measured against it.  Of a feature in the hundred-thousandths every slope is small.
     """
-    squares = sum(x.double().square().sum(dim=1) for x, _ in blocks)
+    squares = added(x.double().square().sum(dim=1) for x, _ in blocks)
     spread = math.sqrt(max(squares.tolist(), default=0.0) / number)
     ordinary = spread == 0 or 1 / ORDINARY < spread < ORDINARY
     return 1.0 if ordinary else 2.0 ** round(math.log2(spread))
@@ -148,8 +148,9 @@ def softmax_refit(
     subsets, and for a negative l2.  Source: the paper's decomposed softmax, arXiv 2112.07719,
     which its authors minimise over the whole network.
     """
-    settings = {"l2": l2, "max_iterations": max_iterations}
-    head, slope = fit_by_softmax(weight, bias, subsets, features, labels, **settings)
+    head, slope = fit_by_softmax(
+        weight, bias, subsets, features, labels, l2=l2, max_iterations=max_iterations
+    )
     if slope > FLAT:
         warnings.warn(
             f"the softmax refit has not converged in {max_iterations} iterations: a slope of "

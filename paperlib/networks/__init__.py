@@ -24,30 +24,3 @@ from paperlib.networks.datasets import (
 )
 from paperlib.networks.efficientnet_lite import LITES, Lite, load_efficientnet_lite
 from paperlib.networks.head import Head, residual_blocks, split_head
-
-__all__ = [
-    "LITES",
-    "RUNS",
-    "BasicBlock",
-    "CifarResNet",
-    "Head",
-    "ImageFolder",
-    "ImageNetFolder",
-    "Lite",
-    "PretrainedNetwork",
-    "Run",
-    "UnreadableImageError",
-    "ZeroPadding",
-    "cifar_transform",
-    "find_checkpoint",
-    "imagenet_ids",
-    "load_dataset",
-    "load_efficientnet_lite",
-    "load_from_zoo",
-    "load_network",
-    "projection",
-    "read_image",
-    "residual_blocks",
-    "split_head",
-    "untrained_model",
-]

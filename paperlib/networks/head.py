@@ -8,14 +8,14 @@ from torchvision.models import resnet
 from paperlib.heads.decomposed import DecomposedHead
 from paperlib.networks.cifar import BasicBlock
 
-FINAL = (nn.Linear, DecomposedHead)  # what a final layer can be
+FinalLayer = nn.Linear | DecomposedHead  # what a final layer can be
 
 
 class Head(NamedTuple):
     """The final linear layer and the name under which the network holds it."""
 
     name: str
-    module: nn.Linear | DecomposedHead
+    module: FinalLayer
 
 
 def split_head(model: nn.Module, name: str | None = None) -> Head:
@@ -28,7 +28,7 @@ def split_head(model: nn.Module, name: str | None = None) -> Head:
     if not isinstance(model, nn.Module):
         raise TypeError(f"a model must be an nn.Module, not {type(model).__name__}")
     modules = {key: module for key, module in model.named_modules() if key}
-    linear = [key for key, module in modules.items() if isinstance(module, FINAL)]
+    linear = [key for key, module in modules.items() if isinstance(module, FinalLayer)]
     if name is None and linear:
         name = linear[-1]
     if name is None or name not in linear:
