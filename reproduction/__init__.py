@@ -16,7 +16,7 @@ _HOMES = {
     "Study": "reproduction.banks",
     "start": "reproduction.banks",
     "Banks": "reproduction.banks",
-    "CLAIMS": "reproduction.registry",
+    "CLAIMS": "reproduction.claims",
     "HEADS": "reproduction.comparison",
     "PAPER_K": "reproduction.tiers",
     "PAPER_NETWORK": "reproduction.tiers",

@@ -1,15 +1,56 @@
 """The record of claims: a notebook measures, the claim's rule decides, the scorecard collects."""
 
 import json
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
 from paperlib.store import write_text
-from reproduction.registry import CLAIMS
-from reproduction.rules import NOT_TESTABLE, with_interval
+from reproduction.rules import NOT_TESTABLE, RULES, Claim, Rule, with_interval
+
+T = TypeVar("T")
+
+
+def read_claims(path: Path) -> dict[str, Claim]:
+    """The claims of a TOML file by key, one table each, in the file's order.
+
+    Raises ValueError, with claim and field, for a field that is missing, unknown or of another
+    type, and for a rule of a kind that is not in `RULES`.
+    """
+    claims = {}
+    for key, table in tomllib.loads(path.read_text()).items():
+        if isinstance(rule := table.get("rule"), dict):
+            table["rule"] = _read_rule(rule, f"claim {key!r}, rule")
+        claims[key] = _filled(Claim, table, f"claim {key!r}")
+    return claims
+
+
+def _read_rule(table: dict, owner: str) -> Rule:
+    kind = table.pop("kind", None)
+    if kind not in RULES:
+        raise ValueError(f"{owner}: unknown kind {kind!r}; choose from {', '.join(RULES)}")
+    return _filled(RULES[kind], table, f"{owner},")
+
+
+def _filled(make: Callable[..., T], table: dict, owner: str) -> T:
+    """`make(**table)`, where the table has the parameters of `make` and no others."""
+    types = {name: parameter.annotation for name, parameter in signature(make).parameters.items()}
+    for name in types | table:
+        if name not in table:
+            raise ValueError(f"{owner} lacks the field {name!r}")
+        if name not in types:
+            raise ValueError(f"{owner} has an unknown field {name!r}; known are {', '.join(types)}")
+        if not isinstance(table[name], int | float if types[name] is float else types[name]):
+            raise ValueError(f"{owner} has {table[name]!r} for the field {name!r}")
+    return make(**table)
+
+
+CLAIMS = read_claims(Path(__file__).with_name("claims.toml"))
 
 
 def record_claim(
@@ -58,7 +99,7 @@ def summary(record: Mapping) -> str:
 
 
 def scorecard(folder: Path) -> pd.DataFrame:
-    """All recorded claims of a figures folder, one row each, in the registry's order."""
+    """All recorded claims of a figures folder, one row each, in the order of `CLAIMS`."""
     rows = []
     for key in CLAIMS:
         path = Path(folder) / "claims" / f"{key}.json"

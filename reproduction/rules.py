@@ -78,6 +78,9 @@ def proportional() -> Rule:
     return Rule(text, decide)
 
 
+RULES = {rule.__name__: rule for rule in (contains, at_most, at_least, proportional)}
+
+
 def with_interval(record: Mapping) -> str:
     """`value [low, high]`, all with the decimals that give the largest three digits."""
     numbers = [record[name] for name in ("value", "low", "high")]

@@ -22,10 +22,9 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
 from paperlib.extraction.cpus import usable_cpus
-from reproduction.claims import scorecard, summary
+from reproduction.claims import CLAIMS, scorecard, summary
 from reproduction.parameters import parameters_for
 from reproduction.paths import NOTEBOOKS, ROOT
-from reproduction.registry import CLAIMS
 from reproduction.tiers import CIFAR_ONLY, TIER_PARAMETERS, TIERS
 
 if TYPE_CHECKING:  # Windows has no fork server

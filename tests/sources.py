@@ -14,8 +14,8 @@ from torchvision.models import get_model_weights
 import paperlib as pl
 from paperlib.metrics.overlap import mutual_information
 from reproduction.banks import load_bank
+from reproduction.claims import CLAIMS
 from reproduction.paths import NOTEBOOKS, ROOT
-from reproduction.registry import CLAIMS
 from reproduction.rules import REPRODUCED
 from reproduction.tiers import IMAGES_PER_CLASS, TIERS
 

@@ -1,14 +1,21 @@
 """Verdicts follow from the rules alone, and records survive."""
 
 import json
+import re
 
 import pytest
 
-from reproduction.claims import record_claim, scorecard, summary
+from reproduction.claims import CLAIMS, read_claims, record_claim, scorecard, summary
 from reproduction.paths import NOTEBOOKS
 from reproduction.published import RESNET20_ACCURACY, RESNET20_MUTUAL_INFORMATION
-from reproduction.registry import CLAIMS
-from reproduction.rules import at_least, at_most, contains
+from reproduction.rules import (
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    at_least,
+    at_most,
+    contains,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +52,47 @@ def test_every_claim_names_its_notebook():
     for key, claim in CLAIMS.items():
         assert (NOTEBOOKS / f"{claim.notebook}.ipynb").is_file(), key
         assert f'"{key}"' in (NOTEBOOKS / f"{claim.notebook}.ipynb").read_text().replace("\\", "")
+
+
+WHOLE = """[flat-earth]
+statement = "The earth is flat"
+published = "0 m"
+source = "nowhere"
+notebook = "00_baseline_accuracy"
+quantity = "curvature, m"
+rule = { kind = "at_most", limit = 1, partly = 2.5, unit = "m" }
+"""
+
+
+def test_a_claim_is_read_with_its_rule(tmp_path):
+    (tmp_path / "claims.toml").write_text(WHOLE)
+    claim = read_claims(tmp_path / "claims.toml")["flat-earth"]
+    assert (claim.statement, claim.rule.text) == ("The earth is flat", at_most(1, 2.5, "m").text)
+    assert [claim.rule.decide(x, x, x) for x in (1, 2, 3)] == [REPRODUCED, PARTLY, NOT_REPRODUCED]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        ('source = "nowhere"\n', "", "claim 'flat-earth' lacks the field 'source'"),
+        ("source", "sauce", "claim 'flat-earth' lacks the field 'source'"),
+        ('"0 m"', '"0 m"\nyear = 2021', "'flat-earth' has an unknown field 'year'; known are sta"),
+        ('"0 m"', "0", "claim 'flat-earth' has 0 for the field 'published'"),
+        ("rule = {", "ruling = {", "claim 'flat-earth' lacks the field 'rule'"),
+        ("{ kind", "'flat' # { kind", "claim 'flat-earth' has 'flat' for the field 'rule'"),
+        ("at_most", "flat", "'flat-earth', rule: unknown kind 'flat'; choose from contains, at_m"),
+        ("at_most", "proportional", "'flat-earth', rule, has an unknown field 'limit'"),
+        ('kind = "at_most", ', "", "'flat-earth', rule: unknown kind None"),
+        ("limit = 1, ", "", "claim 'flat-earth', rule, lacks the field 'limit'"),
+        ("limit = 1", "limit = '1'", "'flat-earth', rule, has '1' for the field 'limit'"),
+        (", unit", ", units = 1, unit", "'flat-earth', rule, has an unknown field 'units'"),
+    ],
+)
+def test_a_claim_with_a_wrong_field_is_refused(good, bad, message, tmp_path):
+    assert good in WHOLE
+    (tmp_path / "claims.toml").write_text(WHOLE.replace(good, bad))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_claims(tmp_path / "claims.toml")
 
 
 def test_claims_quote_the_published_figures():

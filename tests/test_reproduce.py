@@ -12,9 +12,8 @@ import pytest
 
 from paperlib.__main__ import main
 from reproduction import runner
-from reproduction.claims import record_claim
+from reproduction.claims import CLAIMS, record_claim
 from reproduction.parameters import parameters_for
-from reproduction.registry import CLAIMS
 from reproduction.runner import find_notebooks
 
 

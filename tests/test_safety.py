@@ -53,8 +53,8 @@ READERS = {
     "paperlib/networks/strips.py": {"Image.open", "read_text"},
     "paperlib/networks/trained.py": {"safe_open", "json.loads"},
     "reproduction/atlas.py": {"file.read_bytes"},  # of the page, to be copied
-    "reproduction/claims.py": {"json.loads", "path.read_text"},
-    "reproduction/published.py": {"json.loads", "path.read_text"},
+    "reproduction/claims.py": {"json.loads", "path.read_text", "tomllib.loads"},
+    "reproduction/published.py": {"json.loads", "path.read_text", "read_text"},
     # The notebooks of the clone are code, and are run: that is what the command is for
     "reproduction/parameters.py": {"json.loads", "papermill.inspect_notebook"},
     "reproduction/runner.py": {"nbformat.read", "papermill.execute_notebook"},

@@ -14,10 +14,9 @@ import torch
 from experiments.imagenette import save_imagenette
 from paperlib.bank import FeatureBank, LinearHead
 from reproduction import runner
-from reproduction.claims import scorecard, scorecard_markdown
+from reproduction.claims import CLAIMS, scorecard, scorecard_markdown
 from reproduction.imagenette import load_imagenette
 from reproduction.paths import ROOT
-from reproduction.registry import CLAIMS
 from reproduction.rules import NOT_REPRODUCED, NOT_TESTABLE, PARTLY, REPRODUCED
 from reproduction.runs import TrainingRun
 
