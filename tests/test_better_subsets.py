@@ -34,13 +34,11 @@ def test_slow_rankings_are_stored_for_every_class():
 
 
 def test_stored_ranking_is_what_the_code_gives(resnet20):
-    train = resnet20.split("train")
-    table = stored("rankings")
-    sample = Sample(train.features, train.labels, *train.head)
+    table, sample = stored("rankings"), Sample.of(resnet20)
     (read,) = subsets_by_k(
         "L1 logistic", sample, [1], table[table["network"] == "resnet20"]
     ).values()
-    fresh = l1_logistic(train.features, train.labels, 10, 1)
+    fresh = l1_logistic(sample.features, sample.labels, 10, 1)
     assert [s.tolist() for s in read] == [s.tolist() for s in fresh]
 
 
@@ -72,7 +70,7 @@ def test_contrast_keeps_more_than_frequency_without_training():
         bank = load_bank(network, device="cpu")
         train, test = bank.split("train"), bank.split("test")
         for name, right in kept.items():
-            subsets = QUICK_RANKINGS[name](Sample(train.features, train.labels, *train.head), 3)
+            subsets = QUICK_RANKINGS[name](Sample.of(bank), 3)
             head = mean_fill(*train.head, subsets, train.features)
             right.append((head(test.features).argmax(dim=1) == test.labels).double().mean().item())
     assert sum(kept["contrast"]) > sum(kept["frequency (the paper's)"]) > 4 * 0.8
@@ -84,8 +82,7 @@ def test_backward_selection_and_refit_lose_little():
     for network in NETWORKS:
         bank = load_bank(network, device="cpu")
         train, test = bank.split("train"), bank.split("test")
-        sample = Sample(train.features, train.labels, *train.head)
-        for k, subsets in subsets_by_k("backward selection", sample, lost).items():
+        for k, subsets in subsets_by_k("backward selection", Sample.of(bank), lost).items():
             head = softmax_refit(*train.head, subsets, train.features, train.labels)
             right = head(test.features).argmax(dim=1) == test.labels
             lost[k].append(100 * (test.correct().double() - right.double()).mean().item())
