@@ -52,6 +52,7 @@ READERS = {
     "paperlib/networks/efficientnet_lite.py": {"timm.create_model", "torch.load"},
     "paperlib/networks/strips.py": {"Image.open", "read_text"},
     "paperlib/networks/trained.py": {"safe_open", "json.loads"},
+    "reproduction/__init__.py": {"import_module"},  # the names of a fixed table
     "reproduction/atlas.py": {"file.read_bytes"},  # of the page, to be copied
     "reproduction/claims.py": {"json.loads", "path.read_text", "tomllib.loads"},
     "reproduction/published.py": {"json.loads", "path.read_text", "read_text"},
@@ -59,6 +60,7 @@ READERS = {
     "reproduction/parameters.py": {"json.loads", "papermill.inspect_notebook"},
     "reproduction/runner.py": {"nbformat.read", "papermill.execute_notebook"},
     "experiments/better_subsets.py": {"json.loads", "path.read_text", "read_text"},
+    "experiments/fine_tuning.py": {"pd.read_csv"},
     "experiments/training/train.py": {"safe_open"},
 }
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
