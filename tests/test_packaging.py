@@ -23,6 +23,14 @@ DECLARED = {
     for line in PROJECT["dependencies"] + EXTRAS["study"] + EXTRAS["test"]
     for requirement in [Requirement(line)]
 }
+# A network and images for the lines that the README shows
+TINY = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 9), torch.nn.ReLU(),
+                            torch.nn.Linear(9, 3))
+train_images, test_images = ((torch.rand(60, 3, 2, 2), torch.arange(60) % 3) for _ in range(2))
+"""
 CONDA_NAMES = {"pytorch": "torch", "playwright-python": "playwright"}
 
 
@@ -96,6 +104,12 @@ def test_a_wheel_holds_every_room_and_its_data(tmp_path):
     run = [sys.executable, "-m", "paperlib"]
     options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
     assert subprocess.run([*run, "extract", "--help"], **options).returncode == 0
+    (snippet,) = re.findall(
+        r"```python\n(import paperlib.*?)```", (ROOT / "README.md").read_text(), re.S
+    )
+    (tmp_path / "ten_lines.py").write_text(TINY + snippet)
+    ten_lines = subprocess.run([sys.executable, "ten_lines.py"], **options)
+    assert ten_lines.returncode == 0 and "[" in ten_lines.stdout, ten_lines.stderr
     away = subprocess.run([*run, "reproduce"], **options)
     assert away.returncode == 2 and "clone" in away.stderr, away.stderr
 
