@@ -16,6 +16,7 @@ from paperlib.networks.cifar_runs import RUNS
 from paperlib.study.paths import data_folder
 from paperlib.study.tiers import check_list, depth_of
 from paperlib.subsets.counting import ClassStatistics
+from paperlib.subsets.sums import carried
 from paperlib.subsets.sweeps import sweep_statistics
 
 TRAIN_SAMPLE = 2000  # train images whose features are kept, the first; statistics count all
@@ -95,7 +96,7 @@ class TrainingRun:
             features = t["features"].float()
             logits = features @ head.weight.T + head.bias
             rest = (t["labels"].long(), t["split"], record["classes"], head)
-            counts = (t["images"], t["whole"], t["fraction"])
+            counts = (t["images"], *carried(t["whole"], t["fraction"]))
             histogram = t["histogram"].to(torch.int32)
             statistics = ClassStatistics(*counts, tuple(record["ks"]), histogram)
         except (KeyError, TypeError) as error:

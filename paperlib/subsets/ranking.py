@@ -14,7 +14,7 @@ from paperlib.subsets.order import (
     largest_filters,
     rank_filters,
 )
-from paperlib.subsets.sums import FRACTION_BITS, totals_of
+from paperlib.subsets.sums import totals_of
 
 RANKED_AT_ONCE = 2**16  # counts ranked together: what the caches hold
 
@@ -73,8 +73,7 @@ def _ranked(statistics: ClassStatistics, k: int | float) -> Subsets:
     if counts.device.type == "cpu" and counts.numel() >= COMPILED_FROM:
         from paperlib.subsets.compiled import rank_counts  # numba takes time to import
 
-        sums = statistics.whole, statistics.fraction
-        return list(rank_counts(counts, *sums, FRACTION_BITS, k))
+        return list(rank_counts(counts, statistics.whole, statistics.fraction, k))
     rows = max(1, RANKED_AT_ONCE // counts.shape[1])
     parts = (t.split(rows) for t in (counts, statistics.whole, statistics.fraction))
     subsets: Subsets = []
