@@ -84,7 +84,7 @@ def run(device: str, quick: bool) -> Iterator[dict]:
         ):
             must, goal = aims.get(other, (None, None))
             yield {
-                "benchmark": f"ranking for {len(ks)} k, {name} size",
+                "benchmark": f"ranking for {len(ks)} k up to {max(ks)}, {name} size",
                 "against": against,
                 "ratio": ratio(measured, other, "one pass"),
                 "must": must,
