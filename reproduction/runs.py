@@ -10,6 +10,7 @@ import torch
 
 from paperlib.bank import SPLIT_CODES, FeatureBank, LinearHead
 from paperlib.filters.counting import ClassStatistics
+from paperlib.filters.sums import carried
 from paperlib.filters.sweeps import influential_by_k, sweep_statistics
 from paperlib.heads.accuracy import AccuracyCurve, correct_by_k
 from paperlib.metrics.collapse import Scatter, class_scatter
@@ -104,7 +105,7 @@ class TrainingRun:
             features = t["features"].float()
             logits = features @ head.weight.T + head.bias
             rest = (t["labels"].long(), t["split"], record["classes"], head)
-            counts = (t["images"], t["whole"], t["fraction"])
+            counts = (t["images"], *carried(t["whole"], t["fraction"]))
             histogram = t["histogram"].to(torch.int32)
             statistics = ClassStatistics(*counts, tuple(record["ks"]), histogram)
         except (KeyError, TypeError) as error:

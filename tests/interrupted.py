@@ -102,16 +102,12 @@ def killed_everywhere(folder, stride):
 
 
 def group_of_two(folder):
-    """A bank and statistics by both processes, then a bank during which the second is killed."""
+    """A bank by both processes, then a bank during which the second is killed."""
     from paperlib.api import extract
-    from paperlib.extraction.options import ExtractOptions
-    from paperlib.extraction.resumable import extract_statistics
 
     rank, images = int(os.environ["RANK"]), Images(23)
     with processes(torch.device("cpu"), timeout=60):
         extract(tiny_model(), train=images, out=folder / "shared.safetensors", **SETTINGS)
-        statistics = extract_statistics(tiny_model(), images, 3, ExtractOptions(**SETTINGS))
-        torch.save(vars(statistics), folder / f"statistics{rank}.pt")
         # Shard 3 (images 12 to 15) is the second one of the second process
         images = Images(23, kill_at=13 if rank == 1 else None)
         extract(tiny_model(), train=images, out=folder / "killed.safetensors", **SETTINGS)

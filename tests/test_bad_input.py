@@ -290,10 +290,6 @@ CASES = {
         lambda: statistics().update(X[:, :2], Y),
         "of 6 filters cannot count 2",
     ),
-    "count: sums of other ks": (
-        lambda: statistics() + class_statistics(X, Y, C, 2),
-        "different shapes or ks cannot be added",
-    ),
     "count: a list in the list of k": (
         lambda: class_statistics(X, Y, C, [[1, 2]]),
         r"whole number from 1 to 6, not \[1, 2\]",

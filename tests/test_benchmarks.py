@@ -64,15 +64,18 @@ def test_a_table_is_put_between_its_marks_alone(tmp_path):
         write_between(page, "other", "new\n")
 
 
-def test_both_ways_of_ranking_choose_equally_frequent_filters():
-    """The published way leaves ties to chance, so counts are compared, not indices."""
+def test_all_ways_of_ranking_choose_equally_frequent_filters():
+    """The other ways leave ties to chance, so counts are compared, not indices."""
     features, labels = ranking.draw(600, 20, 3, "cpu")
     ks = range(1, 6)
-    slow = iter(ranking.published_way(features.numpy(), labels.numpy(), 3, ks))
+    published = iter(ranking.published_way(features.numpy(), labels.numpy(), 3, ks))
+    peer = ranking.peer(features, labels, 3, ks)
     histogram = frequency_histogram(features, labels, 3, 5)
-    for k, subsets in zip(ks, ranking.one_pass(features, labels, 3, ks), strict=True):
-        for counts, fast in zip(histogram[k - 1], subsets, strict=True):
-            assert counts[next(slow)].tolist() == counts[fast].tolist()
+    ours = ranking.one_pass(features, labels, 3, ks)
+    for k, subsets, rivals in zip(ks, ours, peer, strict=True):
+        for counts, fast, rival in zip(histogram[k - 1], subsets, rivals, strict=True):
+            assert counts[next(published)].tolist() == counts[fast].tolist()
+            assert counts[rival].tolist() == counts[fast].tolist()
 
 
 def test_both_sweeps_agree():

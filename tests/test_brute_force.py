@@ -17,7 +17,7 @@ from paperlib.filters import scores
 from paperlib.filters.counting import class_statistics
 from paperlib.filters.kernels import rank_counts
 from paperlib.filters.ranking import influential_filters
-from paperlib.filters.sums import FRACTION_BITS
+from paperlib.filters.sums import FRACTION_BITS, carried
 from paperlib.filters.tensors import highest_scores, membership, rank_filters
 from reproduction import rankings
 
@@ -226,12 +226,13 @@ def test_order_of_counts_then_totals_then_index(data):
         sorted(range(d), key=lambda j, r=r: (-counts[r][j], -totals[r][j], j))[:k]
         for r in range(rows)
     ]
-    kind, bits = data.draw(st.sampled_from([torch.int32, torch.int64])), FRACTION_BITS
+    kind = data.draw(st.sampled_from([torch.int32, torch.int64]))
     given_counts = laid_out(data.draw, counts).to(kind)
     given_totals = laid_out(data.draw, totals).double()
     assert rank_filters(given_counts, given_totals, k).tolist() == expected
-    halves = laid_out(data.draw, totals).long()  # the totals as sums of halves, not carried over
-    compiled = rank_counts(given_counts.int(), halves - 7, (halves + 14) << (bits - 1), bits, k)
+    halves = laid_out(data.draw, totals).long()  # the totals as sums of halves
+    sums = carried(halves - 7, (halves + 14) << (FRACTION_BITS - 1))
+    compiled = rank_counts(given_counts.int(), *sums, k)
     assert compiled.tolist() == expected
     assert lists(highest_scores(given_totals, k)) == [first(row, k) for row in totals]
     member = membership([torch.tensor(row) for row in expected], d)

@@ -1,4 +1,4 @@
-"""Two processes give the bank and the statistics of one; when one dies the other says so."""
+"""Two processes give the bank of one; when one dies the other says so."""
 
 import json
 import os
@@ -17,9 +17,7 @@ from PIL import Image
 from paperlib.__main__ import main
 from paperlib.api import extract
 from paperlib.extraction.distributed import Processes, processes
-from paperlib.extraction.options import ExtractOptions, choose_device
-from paperlib.extraction.resumable import extract_statistics
-from paperlib.filters.counting import ClassStatistics, class_statistics
+from paperlib.extraction.options import choose_device
 from reproduction.paths import ROOT
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -58,16 +56,6 @@ def test_two_processes_make_the_bank_of_one(shared, tmp_path):
     bank = extract(tiny_model(), train=Images(23), batch_size=2, device="cpu", progress=False)
     alone = bank.save(tmp_path / "alone.safetensors")
     assert (shared[0] / "shared.safetensors").read_bytes() == alone.read_bytes()
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_two_processes_count_the_statistics_of_one(shared, rank):
-    bank = extract(tiny_model(), train=Images(23), batch_size=2, device="cpu", progress=False)
-    expected = class_statistics(bank.features, bank.labels, 3, ks=3)
-    found = ClassStatistics(**torch.load(shared[0] / f"statistics{rank}.pt", weights_only=True))
-    assert torch.equal(found.histogram, expected.histogram)
-    assert torch.equal(found.images, expected.images)
-    assert torch.equal(found.totals, expected.totals)
 
 
 def test_survivor_of_a_kill_says_so_and_a_rerun_goes_on(shared):
@@ -153,17 +141,6 @@ def test_one_process_is_a_group_of_one():
         with pytest.raises(KeyError, match="unchanged"):
             group.gather_all(lambda: {}["unchanged"])
     assert Processes(1, 2).share("abc") == ["b", None]
-
-
-def test_statistics_stream_to_those_of_the_bank():
-    images = Images(23)
-    bank = extract(tiny_model(), train=images, batch_size=2, device="cpu", progress=False)
-    expected = class_statistics(bank.features, bank.labels, 3, ks=5)
-    found = extract_statistics(tiny_model(), images, 5, ExtractOptions(**SETTINGS))
-    assert torch.equal(found.histogram, expected.histogram)
-    assert torch.equal(found.totals, expected.totals)
-    with pytest.raises(ValueError, match="k must be a whole number from 1 to 5"):
-        extract_statistics(tiny_model(), images, 6, ExtractOptions(**SETTINGS))
 
 
 def test_each_process_has_its_own_gpu(monkeypatch):

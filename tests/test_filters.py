@@ -1,6 +1,5 @@
 """Ranking against brute force in plain Python, on shapes, ties and dead filters."""
 
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paperlib.filters import counting, ranking, sums
+from paperlib.filters import counting, ranking
 from paperlib.filters.counting import ClassStatistics, class_statistics, frequency_histogram
 from paperlib.filters.mass import features_for_mass, response_mass
 from paperlib.filters.ranking import (
@@ -68,7 +67,7 @@ def test_histogram_and_subsets_equal_brute_force(data):
 
 @settings(max_examples=60, deadline=None)
 @given(labelled_features(), st.randoms(use_true_random=False))
-def test_batch_order_precision_and_sharding_change_nothing(data, random):
+def test_order_and_precision_change_nothing(data, random):
     features, labels, c = data
     features = features.half().float()  # values that both precisions hold
     k = features.shape[1]
@@ -76,14 +75,7 @@ def test_batch_order_precision_and_sharding_change_nothing(data, random):
     rows = list(range(len(labels)))
     random.shuffle(rows)
     shuffled = class_statistics(features[rows].half(), labels[rows], c, k)
-    cut = len(rows) // 2
-    parts = class_statistics(features[:cut], labels[:cut], c, k) + class_statistics(
-        features[cut:], labels[cut:], c, k
-    )
-    for other in (shuffled, parts):
-        assert torch.equal(whole.histogram, other.histogram)
-        assert torch.equal(whole.totals, other.totals)
-        assert torch.equal(whole.images, other.images)
+    assert same(whole, shuffled)
 
 
 def test_class_sums_break_ties_beyond_float_rounding():
@@ -97,17 +89,13 @@ def test_class_sums_break_ties_beyond_float_rounding():
 
 @pytest.mark.parametrize("compiled_from", [0, 10**9])
 def test_fractions_of_many_images_do_not_overflow(monkeypatch, compiled_from):
-    """Eight million images of a class would, were whole numbers not carried over."""
+    """Whole numbers are carried over after every chunk of images."""
     monkeypatch.setattr(counting, "COMPILED_FROM", compiled_from)
-    monkeypatch.setattr(counting, "AT_A_TIME", 2**12)
-    monkeypatch.setattr(sums, "LARGEST_FRACTION", 2**50)
-    features = torch.full((2**15, 2), 0.5)
-    features[:, 1] = -0.25
-    labels = torch.zeros(2**15, dtype=torch.int64)
-    found = class_statistics(features, labels, 1, 1)
-    assert (found + found).totals.tolist() == [[2.0**15, -(2.0**14)]]
-    full = replace(found, whole=torch.zeros(1, 2).long(), fraction=torch.full((1, 2), 2**62))
-    assert (full + full).totals.tolist() == [[2.0**23, 2.0**23]]
+    features = torch.tensor([[0.5, -0.25]]).repeat(2**12, 1)
+    features[:64] = torch.tensor([[1.0, -1.0]]) * 65535.5  # the largest that compiled code takes
+    found = class_statistics(features, torch.zeros(2**12, dtype=torch.int64), 1, 1)
+    assert found.totals.tolist() == [[64 * 65535.5 + 2016, -64 * 65535.5 - 1008]]
+    assert 0 <= found.fraction.min() <= found.fraction.max() < 2**40
 
 
 def test_negative_features_and_exact_means():
@@ -196,8 +184,6 @@ def test_ranking_refuses_what_it_cannot_rank():
         response_mass(X - 1)
     with pytest.raises(ValueError, match="fraction"):
         features_for_mass(X, 0.0)
-    with pytest.raises(ValueError, match="different shapes"):
-        whole + statistics
 
 
 def test_membership_refuses_bad_subsets():
@@ -235,7 +221,7 @@ def test_resampling_one_image_a_class_changes_nothing():
 
 def same(a, b):
     """All counts and sums equal, to the last bit."""
-    for name in ("histogram", "images", "totals"):
+    for name in ("histogram", "images", "whole", "fraction"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name
     return a.ks == b.ks
 
@@ -245,7 +231,9 @@ def same(a, b):
 def test_compiled_counting_equals_the_torch_path(data, more):
     """Ties, dead filters, images of very different strength, negative values and both zeros."""
     features, labels, c = data
-    scale = torch.tensor(more.draw(st.lists(st.sampled_from([1.0, -1.0, 1e-3, 1e5]), min_size=1)))
+    scale = torch.tensor(
+        more.draw(st.lists(st.sampled_from([1.0, -1.0, -1e-9, 8e3, 1e5]), min_size=1))
+    )
     features = features * scale.repeat(len(features))[: len(features), None]
     ks = sorted(more.draw(st.sets(st.integers(1, features.shape[1]), min_size=1)))
     plain = class_statistics(features, labels, c, ks)
@@ -277,7 +265,7 @@ def test_compiled_counting_on_a_large_problem_with_threads():
     assert same(found, columns)
 
 
-@pytest.mark.parametrize("scale", [1.0, -1.0, 1e8])
+@pytest.mark.parametrize("scale", [1.0, -1.0, 1e4])
 def test_compiled_counting_of_features_of_either_sign(scale):
     """Totals near or below zero set no threshold; an endless search would hang here."""
     generator = torch.Generator().manual_seed(0)
@@ -298,13 +286,11 @@ def test_batches_on_a_grid_equal_the_whole(data, sizes):
     ks = range(1, num_filters + 1, 2)
     whole = class_statistics(features, labels, c, ks)
     streamed = ClassStatistics.empty(c, num_filters, ks)
-    shards = [ClassStatistics.empty(c, num_filters, ks) for _ in range(2)]
     start = 0
-    for i, size in enumerate(sizes * (len(features) // sum(sizes) + 1)):
+    for size in sizes * (len(features) // sum(sizes) + 1):
         batch = slice(start, start := start + size)
         streamed.update(features[batch], labels[batch])
-        shards[i % 2].update(features[batch], labels[batch])
-    assert same(streamed, whole) and same(shards[0] + shards[1], whole)
+    assert same(streamed, whole)
     every = class_statistics(features, labels, c, num_filters)
     assert torch.equal(every.histogram[::2], whole.histogram)
 
@@ -328,8 +314,6 @@ def test_grids_are_checked():
             class_statistics(X, Y, 2, bad)
     with pytest.raises(ValueError, match="statistics of 3 filters cannot count 2 features"):
         statistics.update(X[:, :2], Y)
-    with pytest.raises(ValueError, match="different shapes or ks"):
-        statistics + class_statistics(X, Y, 2, [1, 2])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

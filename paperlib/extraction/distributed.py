@@ -7,13 +7,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from paperlib.filters.sums import ClassSums
 
@@ -88,24 +87,6 @@ class Processes:
         loaded: list[T] = []
         self.gather_all(lambda: None if self.local_rank else loaded.append(load()))
         return loaded[0] if loaded else load()
-
-    def all_reduced(self, statistics: Statistics) -> Statistics:
-        """The sum of every process's statistics, everywhere.
-
-        Integers add up exactly: the sum is what a single process counts.  Raises LostProcessError,
-        and ValueError in every process where sums would overflow.
-        """
-        held = {field.name: getattr(statistics, field.name) for field in fields(statistics)}
-        sums = {name: value.clone() for name, value in held.items() if isinstance(value, Tensor)}
-        if self.size > 1:
-            with self._waiting():
-                for name, tensor in sums.items():
-                    bound = tensor.abs().max().double()
-                    dist.all_reduce(bound)
-                    if bound > torch.iinfo(tensor.dtype).max / 2:
-                        raise ValueError(f"{name} of {self.size} processes would overflow")
-                    dist.all_reduce(tensor)
-        return replace(statistics, **sums)
 
     def share(self, tasks: Sequence[T]) -> list[T | None]:
         """This process's tasks, one a round; None in a last round with too few for all."""

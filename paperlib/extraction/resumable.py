@@ -1,4 +1,4 @@
-"""Features and statistics of datasets of any size: in shards, by several processes if there are.
+"""Features of datasets of any size: in shards, by several processes if there are.
 
 A shard is a fixed range of images, whoever extracts it and whenever, and a batch never straddles
 two: an interrupted run, or one of several processes, gives the numbers of an uninterrupted one.
@@ -19,7 +19,6 @@ from paperlib.extraction.fingerprint import fingerprint
 from paperlib.extraction.forward import Extraction, Span
 from paperlib.extraction.options import ExtractOptions
 from paperlib.extraction.shards import ShardFolder
-from paperlib.filters.counting import ClassStatistics
 from paperlib.store import holds_bank
 
 
@@ -126,41 +125,3 @@ def _write_shard(
         job.bank(rows, {})
     folder.write(index, rows, skipped)
     return span.size
-
-
-def extract_statistics(
-    model: nn.Module,
-    images: object,
-    ks: int | Sequence[int],
-    options: ExtractOptions | None = None,
-) -> ClassStatistics:
-    """The `class_statistics` of the features of images, in memory that does not grow with them.
-
-    `images` are the train images, in any form that `as_images` takes; `ks` is k_max or a grid of
-    k; `options.shard_size` images are held at a time.  Under torchrun every process takes its
-    share of the images, and all get the sum, which equals that of a single process.  Nothing is
-    written, so a killed run starts again.  Raises what `extract_features` and `class_statistics`
-    raise, and LostProcessError.
-    """
-    job = Extraction(model, {"train": images}, options)
-    size = job.options.batch_size
-    spans = job.spans(job.options.images_per_shard)
-    statistics = ClassStatistics.empty(job.final.out_features, job.final.in_features, ks)
-    with processes(job.device, job.options.timeout) as group:
-        mine = group.share(spans)
-        batches = job.rows([b for span in mine if span for b in span.cut(size)])
-
-        def count(span: Span | None) -> int:
-            if span is None:
-                return 0
-            rows, _ = collected(batches, len(span.cut(size)), bar)
-            if rows:
-                statistics.update(rows["features"], rows["labels"])
-            return span.size
-
-        bar = _progress_bar(job, sum(job.counts.values()), group)
-        with bar, job.running():
-            for span in mine:
-                done = group.gather_all(partial(count, span))
-                bar.update(sum(done) - done[group.rank])
-        return group.all_reduced(statistics)

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from paperlib.filters.sums import AT_A_TIME, FRACTION_BITS, ClassSums
+from paperlib.filters.sums import ClassSums
 from paperlib.filters.tensors import (
     check_features,
     check_k,
@@ -22,7 +22,8 @@ from paperlib.filters.tensors import (
 )
 from paperlib.seeds import check_whole
 
-COMPILED_FROM = 2_000_000  # features or counts from which compiled code repays its import
+COMPILED_FROM = 2_000_000  # features or counts from which compiled code repays its import ...
+COMPILED_UP_TO = 2.0**16  # ... and their size, which leaves room for the sum of 64 in int64
 
 
 def frequency_histogram(
@@ -46,7 +47,7 @@ class ClassStatistics(ClassSums):
 
     histogram: [K, C, D] int32, H_k for each k of `ks`; images: [C] int64, images per class; class
     sums of the features as integers `whole + fraction * 2**-40`, both [C, D] int64.  Start from
-    `class_statistics` or `empty`, feed batches to `update`; those of two sets of images add up.
+    `class_statistics` or `empty`, feed batches to `update`.
     """
 
     ks: tuple[int, ...]
@@ -89,13 +90,12 @@ class ClassStatistics(ClassSums):
             raise ValueError(f"statistics of {wanted} filters cannot count {found} features")
         self.check_room(largest, len(features))
         features, labels = features.to(self.images.device), labels.to(self.images.device)
+        kind, place = features.dtype, features.device.type
         large = features.numel() >= COMPILED_FROM
-        if large and features.dtype == torch.float32 and features.device.type == "cpu":
+        if large and largest < COMPILED_UP_TO and (kind, place) == (torch.float32, "cpu"):
             from paperlib.filters.kernels import count_images  # numba takes time to import
 
-            for x, y in zip(features.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
-                self.make_room()
-                count_images(x, y, self, 2.0**FRACTION_BITS)
+            count_images(features, labels, self)
         else:
             for x, y in row_chunks(features, labels):
                 self._count(x, y)
@@ -124,13 +124,6 @@ class ClassStatistics(ClassSums):
         if k not in self.ks:
             raise ValueError(f"k = {k} was not counted; choose from {self.ks}")
         return self.histogram[self.ks.index(k)]
-
-    def __add__(self, other: Self) -> Self:
-        mine, theirs = ((s.ks, s.histogram.shape) for s in (self, other))
-        if mine != theirs:
-            shapes = f"{list(mine[1])} and {list(theirs[1])}"
-            raise ValueError(f"statistics of different shapes or ks cannot be added: {shapes}")
-        return super().__add__(other)
 
 
 def class_statistics(

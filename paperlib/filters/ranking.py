@@ -6,7 +6,7 @@ from torch import Tensor
 
 from paperlib.filters.counting import COMPILED_FROM, ClassStatistics
 from paperlib.filters.mass import features_for_mass
-from paperlib.filters.sums import FRACTION_BITS, totals_of
+from paperlib.filters.sums import totals_of
 from paperlib.filters.tensors import (
     Subsets,
     check_features,
@@ -73,8 +73,7 @@ def _ranked(statistics: ClassStatistics, k: int | float) -> Subsets:
     if counts.device.type == "cpu" and counts.numel() >= COMPILED_FROM:
         from paperlib.filters.kernels import rank_counts  # numba takes time to import
 
-        sums = statistics.whole, statistics.fraction
-        return list(rank_counts(counts, *sums, FRACTION_BITS, k))
+        return list(rank_counts(counts, statistics.whole, statistics.fraction, k))
     rows = max(1, RANKED_AT_ONCE // counts.shape[1])
     parts = (t.split(rows) for t in (counts, statistics.whole, statistics.fraction))
     subsets: Subsets = []

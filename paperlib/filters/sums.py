@@ -1,9 +1,8 @@
 """Exact sums of the features of each class: the same for any order, device, batch or shard."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -12,8 +11,6 @@ from paperlib.filters.tensors import check_features, row_chunks
 
 FRACTION_BITS = 40  # resolution of class sums: features are rounded to 2**-40
 LARGEST_SUM = 2.0**62  # beyond it the integers would overflow
-LARGEST_FRACTION = 2**55  # beyond it whole numbers are carried over: after 32,768 images of a class
-AT_A_TIME = 2**22  # images, whose fractions leave room for as many again
 LARGE = 2**24  # features from which products of a few thousand images are float32, sums float64
 
 
@@ -24,17 +21,16 @@ def carried(whole: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def totals_of(whole: Tensor, fraction: Tensor) -> Tensor:
-    """`whole + fraction * 2**-40` in float64; both int64."""
-    whole, rest = carried(whole, fraction)
-    return whole.double() + rest.double() * 2.0**-FRACTION_BITS
+    """`whole + fraction * 2**-40` in float64; both int64, as `carried` gives them."""
+    return whole.double() + fraction.double() * 2.0**-FRACTION_BITS
 
 
 @dataclass(frozen=True)
 class ClassSums:
     """Images of each class, `[C] int64`, and sums of their features, `[C, D]`.
 
-    The sums are integers, `whole + fraction * 2**-40`, both int64, so that no order of addition
-    changes them; those of two sets of images add up.
+    The sums are integers, `whole + fraction * 2**-40`, both int64 with fractions in 0..2**40 - 1,
+    so that no order of addition changes them.
     """
 
     images: Tensor
@@ -54,38 +50,24 @@ class ClassSums:
     def check_room(self, largest: float, images: int) -> None:
         """Raise ValueError where adding `images` features of size `largest` could overflow."""
         # Whoever adds checks first: a bound on every sum is images so far times the largest yet
-        so_far = self.whole.abs().max().item() if self.whole.numel() else 0
+        so_far = self.whole.abs().max().item() if self.images.any() else 0
         if so_far + largest * images >= LARGEST_SUM:
             raise ValueError(
                 f"features of up to {largest:.3g} are too large to be summed exactly over "
                 f"{images} images (sums must stay below 2**62); scale the features down"
             )
 
-    def make_room(self) -> None:
-        """Carry whole numbers over, in place, before the fractions could overflow."""
-        if self.fraction.numel() and self.fraction.max() >= LARGEST_FRACTION:
-            for held, new in zip(
-                (self.whole, self.fraction), carried(self.whole, self.fraction), strict=True
-            ):
-                held.copy_(new)
-
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add features `[n, D] float` of images of classes `y [n] int64`, in place."""
-        self.make_room()
         exact = x.double()
-        integer = exact.floor()
+        integer = exact.trunc()  # not the floor: near zero 1 - |x| would be rounded
         remainder = ((exact - integer) * 2.0**FRACTION_BITS).round()
         self.whole.index_add_(0, y, integer.long())
         self.fraction.index_add_(0, y, remainder.long())
-
-    def __add__(self, other: Self) -> Self:
-        self.check_room(other.whole.abs().max().item() if other.whole.numel() else 0, 1)
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        sums = {name: mine + getattr(other, name) for name, mine in tensors.items()}
-        pairs = ((one.whole, one.fraction) for one in (self, other))
-        mine, theirs = (carried(*pair) for pair in pairs)
-        sums |= {"whole": mine[0] + theirs[0], "fraction": mine[1] + theirs[1]}
-        return replace(self, **sums)
+        for held, new in zip(
+            (self.whole, self.fraction), carried(self.whole, self.fraction), strict=True
+        ):
+            held.copy_(new)  # makes room for the next fractions
 
 
 def added(parts: Iterable[Tensor]) -> Tensor:
