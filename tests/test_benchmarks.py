@@ -21,7 +21,7 @@ def test_quick_run_writes_ratios_and_the_machine(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(out)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     result = json.loads(out.read_text())
-    assert len(result["rows"]) == 17 and all(row["ratio"] > 0 for row in result["rows"])
+    assert len(result["rows"]) == 18 and all(row["ratio"] > 0 for row in result["rows"])
     assert result["machine"]["versions"]["torch"] == torch.__version__.partition("+")[0]
 
 
