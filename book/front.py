@@ -21,7 +21,7 @@ FINDINGS = (
         "Accuracy against filters a class: the influential ones far above random ones",
     ),
     (
-        "finetuning-restores",
+        "refit-restores",
         "02_accuracy_lost",
         "Accuracy lost by the cut head, and what three ways to mend it win back",
     ),

@@ -13,7 +13,7 @@ from paperlib.extraction.options import choose_device
 from paperlib.seeds import check_whole
 from reproduction.tiers import check_tier
 
-PATHS = ("data", "bank_file", "images", "finetune_dataset")  # parameters that name one
+PATHS = ("data", "bank_file", "images")  # parameters that name one
 LEAST = {"seed": 0}  # the other whole numbers count something, from 1
 KINDS = {bool: "true or false", list: 'a list such as ["resnet20"] or [3, 5]'}
 CHECKS: dict[str, Callable[[str], object]] = {"tier": check_tier, "device": choose_device}

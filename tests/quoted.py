@@ -77,7 +77,7 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     (
         README,
         "points still lost ({} in its own networks) | {} [{}, {}]",
-        FOUR_REFITTED[:1] + whole("finetuning-restores"),
+        FOUR_REFITTED[:1] + whole("refit-restores"),
     ),
     (
         README,
@@ -163,7 +163,7 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     (
         NOTEBOOKS + "01",
         "narrows the gap to {} points in the paper's networks, and to {} over {} runs",
-        [FOUR_REFITTED[0], *claim("finetuning-restores"), sources.runs],
+        [FOUR_REFITTED[0], *claim("refit-restores"), sources.runs],
     ),
     (
         NOTEBOOKS + "01",
@@ -186,16 +186,16 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     ),
     (NOTEBOOKS + "02", "Yes for the cut: {} % ({} to {} %)", whole("decomposed-accuracy")),
     (NOTEBOOKS + "02", "loss of {} points ({} to {}) in the paper's four", FOUR_REFITTED),
-    (NOTEBOOKS + "02", "24 training runs it leaves {} ({} to {})", whole("finetuning-restores")),
+    (NOTEBOOKS + "02", "24 training runs it leaves {} ({} to {})", whole("refit-restores")),
     (
         NOTEBOOKS + "02",
         "in {} training runs from {} to {}, and some",
-        [sources.runs, sources.lost_by_the_cut, *claim("finetuning-restores")],
+        [sources.runs, sources.lost_by_the_cut, *claim("refit-restores")],
     ),
     (
         NOTEBOOKS + "02",
         "the runs give *not reproduced*, by {} points",
-        [lambda: claim("finetuning-restores")[0]() - sources.limit("finetuning-restores")],
+        [lambda: claim("refit-restores")[0]() - sources.limit("refit-restores")],
     ),
     (
         NOTEBOOKS + "02",

@@ -124,8 +124,8 @@ def of_scale(key: str) -> float:
 
 def fine_tuned(end: Callable) -> float:
     """Test accuracy of the best or the worst of the fine-tuned networks, in %."""
-    rows = pd.read_csv(DATA / "finetuning.csv")
-    return end(100 * rows["correct"] / rows["test images"])
+    rows = pd.read_csv(DATA / "fine_tuning.csv")
+    return end(100 * rows["fine-tuned correct"] / rows["test images"])
 
 
 def runs() -> int:

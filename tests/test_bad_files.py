@@ -203,7 +203,6 @@ COMMANDS = {
     "reproduce 00 -p k 0": "k must be a whole number of at least 1, not 0",
     "reproduce 00 -p k five": "k must be a whole number of at least 1, not 'five'",
     "reproduce 01 -p draws 0": "draws must be a whole number of at least 1, not 0",
-    "reproduce 02 -p finetune_runs 0": "finetune_runs must be a whole number of at least 1",
     "reproduce 03 -p repeats 2.5": "repeats must be a whole number of at least 1, not 2.5",
     "reproduce 07 -p untrained_runs -1": "untrained_runs must be a whole number of at least 1",
     "reproduce 08 -p rounds none": "rounds must be a whole number of at least 1, not 'none'",

@@ -147,9 +147,14 @@ def test_points_lost_over_the_four_networks():
 
 
 def test_recorded_fine_tuning():
-    runs = pd.read_csv(DATA / "finetuning.csv")
-    assert len(runs) >= 3
-    assert (100 * runs["correct"] / runs["test images"]).min() >= 90.5
+    """Full and cut as section 9 of the design has them; the epoch brings back most of the loss."""
+    runs = pd.read_csv(DATA / "fine_tuning.csv").set_index("run")
+    assert (runs["train images"] == 50_000).all() and (runs["test images"] == 10_000).all()
+    known = {"resnet20": (9173, 8828), "resnet20:bognev": (9137, 8261), "resnet44": (9310, 9091)}
+    for name, counts in known.items():
+        assert tuple(runs.loc[name, ["full correct", "cut correct"]]) == counts
+    lost = runs["full correct"] - runs["fine-tuned correct"]
+    assert lost.mean() <= 50 and (runs["fine-tuned correct"] > runs["cut correct"]).all()
 
 
 def test_published_facts_are_the_authors(assets):

@@ -116,12 +116,12 @@ def test_a_tier_brings_its_own_parameters(project):
 
 def test_on_imagenet_folders_may_be_relative_and_cifar_notebooks_stay_out(project, monkeypatch):
     monkeypatch.chdir(project)
-    parameters = "data = ''\nimages = ''\nfinetune_dataset = ''"
-    body = "print(data, images, finetune_dataset)"
+    parameters = "data = ''\nimages = ''\nbank_file = ''"
+    body = "print(data, images, bank_file)"
     write_notebook(project / "notebooks", "01_fails", parameters, body)
     write_notebook(project / "notebooks", "07_cifar", "data = ''", "1 / 0")
     given = ["-p", "data", "2012", "-p", "images", "imagefolder:some/where"]
-    given += ["-p", "finetune_dataset", "cifar10"]  # the name of a data set, not a folder
+    given += ["-p", "bank_file", "cifar10"]  # the name of a data set, not a folder
     assert main(["reproduce", "--tier", "imagenet", "--jobs", "1", *given]) == 0
     executed = nbformat.read(project / "build" / "imagenet" / "01_fails.ipynb", as_version=4)
     expected = f"{project}/2012 imagefolder:{project}/some/where cifar10\n"
