@@ -13,6 +13,10 @@ from importlib import import_module
 
 # Where each name lives; imported when first used
 _HOMES = {
+    "multiply_accumulates": "reproduction.cost",
+    "interleaved_times": "reproduction.cost",
+    "head_implementations": "reproduction.cost",
+    "head_cost": "reproduction.cost",
     "Study": "reproduction.banks",
     "start": "reproduction.banks",
     "Banks": "reproduction.banks",
@@ -52,45 +56,7 @@ _HOMES = {
 }
 _MODULES = ("plots",)
 
-__all__ = [
-    "CLAIMS",
-    "HEADS",
-    "PAPER_K",
-    "PAPER_NETWORK",
-    "QUICK_RANKINGS",
-    "RESNET20_ACCURACY",
-    "RESNET20_CSG_SUBSETS",
-    "RESNET20_MUTUAL_INFORMATION",
-    "RESNET20_SUBSETS",
-    "ROOT",
-    "SIZES",
-    "SLOW_RANKINGS",
-    "TIERS",
-    "Banks",
-    "Sample",
-    "Study",
-    "check_whole",
-    "choose_device",
-    "data_folder",
-    "figures_folder",
-    "imagenette_path",
-    "load_bank",
-    "load_banks",
-    "load_imagenette",
-    "load_runs",
-    "load_ten_classes",
-    "origins",
-    "plots",
-    "published_subsets",
-    "record_claim",
-    "runs_of",
-    "scorecard",
-    "scorecard_markdown",
-    "start",
-    "subsets_by_k",
-    "summary",
-    "table_of_sizes",
-]
+__all__ = sorted([*_HOMES, *_MODULES])
 
 
 def __getattr__(name: str) -> object:

@@ -6,14 +6,14 @@ import torchvision
 from torch import nn
 
 from paperlib.filters.scores import random_subsets
-from paperlib.heads.cost import (
+from paperlib.heads.decomposed import DecomposedHead
+from paperlib.networks.cifar import CifarResNet
+from reproduction.cost import (
     head_cost,
     head_implementations,
     interleaved_times,
     multiply_accumulates,
 )
-from paperlib.heads.decomposed import DecomposedHead
-from paperlib.networks.cifar import CifarResNet
 
 
 def test_head_cost_by_hand():
