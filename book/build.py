@@ -21,7 +21,7 @@ from book.front import front_page  # noqa: E402
 from book.run_chapter import run_chapter  # noqa: E402
 
 # Folders of the clone whose Markdown files are pages
-PAGES = ("docs/*.md", "data/README.md", "benchmarks/README.md")
+PAGES = ("docs/*.md", "data/README.md", "benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 LINK = re.compile(r"\]\(([^)\s#:]+)(?:#[^)]*)?\)")
 
 

@@ -21,9 +21,9 @@ FINDINGS = (
         "Accuracy against filters a class: the influential ones far above random ones",
     ),
     (
-        "refit-restores",
-        "02_accuracy_lost",
-        "Accuracy lost by the cut head, and what three ways to mend it win back",
+        "finetuning-restores",
+        "02_fine_tuning",
+        "Points lost by the cut head in every run, before and after an epoch of fine-tuning",
     ),
     (
         "essential-at-their-mean",

@@ -122,10 +122,25 @@ def of_scale(key: str) -> float:
     return json.loads((DATA / "better_subsets.json").read_text())["scale"][key]
 
 
-def fine_tuned(end: Callable) -> float:
-    """Test accuracy of the best or the worst of the fine-tuned networks, in %."""
-    rows = pd.read_csv(DATA / "fine_tuning.csv")
-    return end(100 * rows["fine-tuned correct"] / rows["test images"])
+def _fine_tuning() -> pd.DataFrame:
+    """Percent of the test images that each run has right: full, cut, fine-tuned."""
+    rows = pd.read_csv(DATA / "fine_tuning.csv").set_index("run")
+    columns = ["full correct", "cut correct", "fine-tuned correct"]
+    return 100 * rows[columns].div(rows["test images"], axis=0)
+
+
+def fine_tuned(run: str) -> float:
+    """Test accuracy of a run after an epoch of fine-tuning, in %."""
+    return _fine_tuning().loc[run, "fine-tuned correct"]
+
+
+def fine_tuned_runs() -> int:
+    return len(_fine_tuning())
+
+
+def largest_loss_after_fine_tuning() -> float:
+    rows = _fine_tuning()
+    return (rows["full correct"] - rows["fine-tuned correct"]).max()
 
 
 def runs() -> int:

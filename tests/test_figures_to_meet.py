@@ -154,7 +154,7 @@ def test_recorded_fine_tuning():
     for name, counts in known.items():
         assert tuple(runs.loc[name, ["full correct", "cut correct"]]) == counts
     lost = runs["full correct"] - runs["fine-tuned correct"]
-    assert lost.mean() <= 50 and (runs["fine-tuned correct"] > runs["cut correct"]).all()
+    assert lost.mean() <= 50 and lost.max() < 100
 
 
 def test_published_facts_are_the_authors(assets):
