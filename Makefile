@@ -58,8 +58,9 @@ book: $(BOOK_READY) atlas  ## notebooks, pages, verdicts and atlas as a site in 
 
 coverage: export PAPERLIB_FIGURES = $(CURDIR)/build/coverage
 coverage: $(READY)  ## the tests again: which lines of the three buildings none of them reaches
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests --numprocesses $(JOBS) --dist loadfile --quiet \
-		--cov=paperlib --cov=reproduction --cov=experiments --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest tests --numprocesses $(JOBS) --dist loadfile --quiet
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
 
 test-oldest:  ## unit tests with the oldest versions that pyproject.toml admits, in .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
