@@ -18,7 +18,7 @@ FINDINGS = (
     (
         "frequency-finds-them",
         "01_accuracy_by_k",
-        "Accuracy against filters a class: the influential ones far above random ones",
+        "Accuracy against filters per class: the influential ones far above random ones",
     ),
     (
         "finetuning-restores",

@@ -135,7 +135,7 @@ class Batches:
 
 
 def peer(train: dict[str, FeatureBank]) -> tuple[pd.DataFrame, dict]:
-    """glm_saga's heads where its path first reaches k filters a class, and seconds until then."""
+    """glm_saga's heads where its path first reaches k filters per class, and seconds until then."""
     from glm_saga.elasticnet import glm_saga  # the optional extra
 
     rows, seconds = [], {f"k = {k}": [] for k in KS} | {"whole path": []}
@@ -178,7 +178,7 @@ def scale(num_classes=1000, num_filters=2048, k=50, images=50_000) -> dict:
     """Contrast ranking and softmax refit on synthetic features the size of ImageNet's."""
     generator = torch.Generator().manual_seed(0)
     shape = (num_classes, num_filters)
-    signature = 2.0 * (torch.rand(shape, generator=generator) < 0.03)  # 60 filters a class
+    signature = 2.0 * (torch.rand(shape, generator=generator) < 0.03)  # 60 filters per class
     labels = torch.arange(images) % num_classes
     features = torch.empty(images, num_filters)
     for start in range(0, images, 5000):

@@ -75,7 +75,7 @@ def pictured_images(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
 
 
 def draw_images(path: Path) -> Path:
-    """Draw the pictured test images of CIFAR-10 as one lossless PNG, a row a class."""
+    """Draw the pictured test images of CIFAR-10 as one lossless PNG, a row per class."""
     images = load_dataset("cifar10", "test")
     chosen = pictured_images(torch.tensor(images.targets), len(images.classes))
     pixels = np.stack([np.concatenate(images.data[row], axis=1) for row in chosen.numpy()])

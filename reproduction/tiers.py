@@ -7,7 +7,7 @@ TIERS = {
     "cifar10": ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
     "imagenet": ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
 }
-# The network of each tier that the paper's authors published subsets for, and the filters a class
+# The network of each tier that the paper's authors published subsets for, and the filters per class
 # of the smallest of these.
 PAPER_NETWORK = {"embedded": "resnet20", "cifar10": "resnet20", "imagenet": "resnet50"}
 PAPER_K = {"embedded": 5, "cifar10": 5, "imagenet": 50}

@@ -70,7 +70,7 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         "Of {} claims {} are reproduced, {} partly, {} not",
         [partial(sources.number_of, v) for v in ("", "reproduced", "partly", "not reproduced")],
     ),
-    (README, "ours {} [{}, {}]: filters a class for accuracy within 1 point", whole("few-filters")),
+    (README, "ours {} [{}, {}]: filters per class for accuracy within 1 point", whole("few-filters")),
     (README, "within a point, over 24 training runs | {} [{}, {}]", whole("few-filters")),
     (README, "as a share of the layer: partly) | {} [{}, {}]", whole("few-filters-imagenet")),
     (README, "have over 5 random ones | {} [{}, {}]", whole("frequency-finds-them")),
@@ -385,13 +385,13 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     ),
     (
         NOTEBOOKS + "12",
-        "five filters a class instead of {}.",
+        "five filters per class instead of {}.",
         cell("12_counting", "k", **POSITIVE),
     ),
     (
         NOTEBOOKS + "12",
         "makes {} errors in 1,000 images, the dense one {}.",
-        cell("12_errors", "errors of a run", **{"name": "5 filters a class", "error is": "net"})
+        cell("12_errors", "errors of a run", **{"name": "5 filters per class", "error is": "net"})
         + cell(
             "12_errors", "errors of a run", **{"name": "dense head, all filters", "error is": "net"}
         ),
@@ -405,7 +405,7 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
     (
         NOTEBOOKS + "12",
         "no rule rests on it), {} % can be read, against {} to {} % in the dense head",
-        cell("12_errors", **{"name": "5 filters a class", "error is": "net"})
+        cell("12_errors", **{"name": "5 filters per class", "error is": "net"})
         + in_the_dense_head("net"),
     ),
 ]

@@ -45,7 +45,7 @@ def _of_table(name: str, column: str, where: dict, end: Callable | None) -> floa
 
 
 def refitted() -> float:
-    """ResNet-20's accuracy with five influential filters a class, refitted."""
+    """ResNet-20's accuracy with five influential filters per class, refitted."""
     train, test = (load_bank("resnet20").split(split) for split in ("train", "test"))
     return pl.accuracy(pl.refit(train, pl.influential(train, k=5)), test).value
 
@@ -58,7 +58,7 @@ def four_need() -> float:
 
 
 def lost_by_the_cut() -> float:
-    """Points that five filters a class lose, the mean of all training runs."""
+    """Points that five filters per class lose, the mean of all training runs."""
     return _column("06_dimension_and_depth", "points lost at k = 5", {}).mean()
 
 

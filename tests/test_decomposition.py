@@ -331,7 +331,7 @@ def test_a_known_head_gives_back_its_filters():
 
 
 def large_head(k, uneven=0):
-    """A head above LARGE_HEAD, k filters a class, the first class with `uneven` more."""
+    """A head above LARGE_HEAD, k filters per class, the first class with `uneven` more."""
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(600, 512, generator=generator), torch.randn(600, generator=generator)
     order = torch.rand(600, 512, generator=generator).argsort(dim=1)

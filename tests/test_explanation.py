@@ -17,7 +17,7 @@ WEIGHT = torch.tensor([[4.0, 3.0, -1.0], [5.0, -1.0, 1.0]])
 
 @pytest.fixture
 def heads():
-    """Random features with a dense head and one cut to two filters a class."""
+    """Random features with a dense head and one cut to two filters per class."""
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(40, 5, generator=generator).round(decimals=1)  # ties, zeros
     weight = torch.randn(3, 5, generator=generator)

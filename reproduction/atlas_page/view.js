@@ -159,7 +159,7 @@
     const silent = switchedOff();
     const full = `with all ${run.D} filters ${percent(run.full[all], 1)}`;
     if (!silent.length)
-      return `With ${k} of ${run.D} filters a class, ${percent(shares[all], 1)} of ${labels.length} test ` +
+      return `With ${k} of ${run.D} filters per class, ${percent(shares[all], 1)} of ${labels.length} test ` +
         `images are decided rightly, ${full}. ` +
         (off.includes(1) ? "What is switched off is not read at this k." : "Nothing is switched off.");
     const changed = [...labels.keys()].filter((n) => now[n] !== before[n]);
