@@ -222,7 +222,7 @@ def accuracy(head: nn.Module | LinearHead, bank: FeatureBank) -> Interval:
 def random_baseline(
     train: FeatureBank, test: FeatureBank, k: int = 5, *, draws: int = 10, seed: int = 0
 ) -> Interval:
-    """Accuracy in percent with k random filters per class, refitted on train: mean, lowest, highest.
+    """Accuracy in percent of k random filters per class, refitted: mean, lowest and highest.
 
     What `refit` gains over this is due to the choice of filters.  Raises ValueError for a bad k
     and for banks of different classes or filters, BankError without train images.

@@ -70,7 +70,11 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         "Of {} claims {} are reproduced, {} partly, {} not",
         [partial(sources.number_of, v) for v in ("", "reproduced", "partly", "not reproduced")],
     ),
-    (README, "ours {} [{}, {}]: filters per class for accuracy within 1 point", whole("few-filters")),
+    (
+        README,
+        "ours {} [{}, {}]: filters per class for accuracy within 1 point",
+        whole("few-filters"),
+    ),
     (README, "within a point, over 24 training runs | {} [{}, {}]", whole("few-filters")),
     (README, "as a share of the layer: partly) | {} [{}, {}]", whole("few-filters-imagenet")),
     (README, "have over 5 random ones | {} [{}, {}]", whole("frequency-finds-them")),

@@ -187,3 +187,12 @@ def test_the_first_images_of_each_split(tmp_path, monkeypatch, kind):
     for bad in ("cifar10:0", "cifar10:all", "cifar10:3,", "cifar10:1,2,3"):
         with pytest.raises(ValueError, match="takes a number of train images, not"):
             load_dataset(bad, "train")
+
+
+def test_folders_named_by_numbers_sort_as_numbers(tmp_path):
+    """As in ImageNetV2: "10" is the eleventh class, not the third."""
+    for c in range(12):
+        (tmp_path / "train" / str(c)).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "train" / str(c) / "x.png")
+    images = load_dataset(f"imagefolder:{tmp_path}", "train")
+    assert images.classes == [str(c) for c in range(12)] and images.targets == list(range(12))

@@ -137,7 +137,7 @@ def test_the_ten_lines_of_the_readme(form, folder, model):
     model.eval()
     x, y = stacked(images["test"])
     right = 100 * (model(x).argmax(dim=1) == y).double().mean().item()
-    found = pl.accuracy(scope["head"], scope["test"])
+    found = pl.accuracy(scope["head"], bank)
     assert found.value == pytest.approx(right) and found.low <= found.value <= found.high
     assert found.value > 50  # random features tell such classes apart
 
@@ -281,3 +281,29 @@ def test_a_model_without_a_linear_layer_is_named():
 @pytest.mark.skipif(sys.platform == "win32", reason="typing stubs are read from the clone")
 def test_the_package_is_typed():
     assert (ROOT / "paperlib" / "py.typed").read_text() == ""
+
+
+def test_class_names_that_are_numbers_in_text_order_are_warned_of():
+    images = TensorDataset(torch.rand(24, 3, 2, 2), torch.arange(24) % 12)
+    images.classes = sorted(map(str, range(12)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 12))
+    with pytest.warns(UserWarning, match="'10' has label 2; name the folders 000, 001"):
+        pl.extract(model, train=images, progress=False, device="cpu")
+
+
+def test_a_callers_autocast_changes_no_feature():
+    x, y = torch.rand(8, 3, 4, 4), torch.arange(8) % 3
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 6), nn.ReLU(), nn.Linear(6, 3))
+    plain = pl.extract(model, train=(x, y), progress=False, device="cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        again = pl.extract(model, train=(x, y), progress=False, device="cpu")
+    assert torch.equal(plain.features, again.features)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    images = torch.rand(9, 3, 2, 2), torch.arange(9) % 3
+    pl.extract(model, train=images, out="~/bank.st", progress=False, device="cpu")
+    assert (tmp_path / "bank.st").exists() and not (tmp_path / "~").exists()

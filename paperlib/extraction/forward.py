@@ -1,7 +1,7 @@
 """Run a network over images and catch what reaches its final layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import groupby
 from typing import NamedTuple, Self
 
@@ -160,7 +160,8 @@ class Extraction:
         """The network on its device and in evaluation mode; it comes back as it was."""
         home = self.final.weight.device
         precision = PRECISIONS[self.options.precision]
-        cast = torch.autocast(self.device.type, precision) if self.lower else nullcontext()
+        # Off, too: a caller's autocast would round features that are asked for in full
+        cast = torch.autocast(self.device.type, precision, enabled=self.lower)
         try:
             self.model.to(self.device)
             with evaluation_mode(self.model), cast:

@@ -1,5 +1,6 @@
 """Images in every form that people have, as one: a map-style dataset of (image, label)."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Number
 from typing import Any, NamedTuple
@@ -163,7 +164,15 @@ def class_names(datasets: Mapping[str, Dataset], num_classes: int) -> list[str]:
                     f"the splits have different classes: label {label} is {named[label]!r} and, "
                     f"in {split}, {name!r}"
                 )
-    return [named.get(c, str(c)) for c in range(num_classes)] if named else []
+    names = [named.get(c, str(c)) for c in range(num_classes)] if named else []
+    if all(name.isdecimal() for name in names) and names != sorted(names, key=int):
+        odd = next(c for c, name in enumerate(names) if int(name) != c)
+        warnings.warn(
+            f"class names are numbers in text order: {names[odd]!r} has label {odd}; name the "
+            "folders 000, 001, ... if the network numbers its classes",
+            stacklevel=2,
+        )
+    return names
 
 
 def _labelled_names(split: str, dataset: Dataset, num_classes: int) -> dict[int, str]:

@@ -34,7 +34,8 @@ def make_bank(
     `save_features` raise.
     """
     options = options or ExtractOptions()
-    _check_writable(Path(out).parent)
+    out = Path(out).expanduser()
+    _check_writable(out.parent)
     limits = per_class if isinstance(per_class, Mapping) else dict.fromkeys(splits, per_class)
     with processes(choose_device(options.device), options.timeout) as group:
         pretrained = group.in_turn(lambda: load_network(network))

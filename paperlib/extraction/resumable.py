@@ -42,7 +42,7 @@ def save_features(
     is killed or silent for `options.timeout` seconds, and OSError for a full disk and where `out`
     is a file but no bank; what is finished stays.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     _check_target(out)
     job = Extraction(model, images, options)
     made = (metadata or {}) | {"versions": versions()}

@@ -75,6 +75,8 @@ class ImageFolder(torchvision.datasets.ImageFolder):
         """The class folders and their labels.  Raises FileNotFoundError where there are none."""
         paths = sorted(Path(directory).iterdir())
         classes = [path.name for path in paths if path.is_dir() and not _hidden_or_loop(path)]
+        if all(name.isdecimal() for name in classes):  # as text, "10" would come before "2"
+            classes.sort(key=int)
         if not classes:
             raise FileNotFoundError(
                 f"{directory} has no class folders: expected {directory}/<class>/<image>; "
@@ -85,7 +87,7 @@ class ImageFolder(torchvision.datasets.ImageFolder):
     @staticmethod
     def make_dataset(directory: str, class_to_idx: dict[str, int], *_, **__) -> list:
         """The image files and their labels.  Raises FileNotFoundError for classes without any."""
-        files = {name: _image_files(os.path.join(directory, name)) for name in sorted(class_to_idx)}
+        files = {name: _image_files(os.path.join(directory, name)) for name in class_to_idx}
         if empty := [name for name, own in files.items() if not own]:
             raise FileNotFoundError(
                 f"{directory}: no images in the class folders {', '.join(empty[:5])}; names of "
