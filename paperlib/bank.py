@@ -65,6 +65,7 @@ def affine_map(features: Tensor, logits: Tensor) -> LinearHead:
 
 SPLIT_CODES = {"train": 0, "test": 1}
 MIN_AGREEMENT = 0.95  # below this share the logits are not the head's: the bank is refused
+MAX_RESIDUAL = 0.05  # of the logits' spread, root mean square: softmax values agree in class alone
 ROWS_AT_ONCE = 16384  # images checked together: a bank may be as large as the memory
 
 
@@ -79,6 +80,16 @@ def _largest(name: str, values: Tensor) -> float:
             raise BankError(f"{name} hold NaN or infinity, first in row {row}")
         largest = max(largest, here)
     return largest
+
+
+def _kind_of(logits: Tensor) -> str:
+    """What logits that are no affine map of the features may be, as the end of a message."""
+    some = logits[:ROWS_AT_ONCE].double()
+    if (some >= 0).all() and (some.sum(dim=1) - 1).abs().max() < 1e-3:
+        return "; they look like softmax probabilities: give the logits before the softmax"
+    if some.logsumexp(dim=1).abs().max() < 1e-3:
+        return "; they look like log-softmax values: give the logits before it"
+    return ""
 
 
 @dataclass(eq=False)
@@ -188,6 +199,7 @@ class FeatureBank:
         the logits are not those of any such layer.
         """
         if self.stored_head is not None:
+            self._fit_of(self.stored_head)
             return self.stored_head
         if len(self) < self.num_filters + 1:
             raise BankError(
@@ -207,19 +219,24 @@ class FeatureBank:
         return self._fit_of(self.head)
 
     def _fit_of(self, head: LinearHead) -> HeadFit:
-        residual, agreeing = 0.0, 0
+        largest, squares, agreeing = 0.0, 0.0, 0
         chunks = zip(*(t.split(ROWS_AT_ONCE) for t in (self.features, self.logits)), strict=True)
         for features, stored in chunks:
             logits = head(features)
-            residual = max(residual, (logits - stored).abs().max().item())
+            residual = (logits - stored).double()
+            largest = max(largest, residual.abs().max().item())
+            squares += residual.square().sum().item()
             agreeing += int((logits.argmax(1) == stored.argmax(1)).sum())
-        agreement = agreeing / len(self)
-        if agreement < MIN_AGREEMENT:
+        agreement, typical = agreeing / len(self), math.sqrt(squares / self.logits.numel())
+        spread = self.logits.double().std(correction=0).item()
+        if agreement < MIN_AGREEMENT or typical > MAX_RESIDUAL * spread:
             raise BankError(
                 f"the affine head picks the class of the logits for {agreement:.1%} of the images "
-                f"only (at least {MIN_AGREEMENT:.0%} needed); largest residual {residual:.3g}"
+                f"(at least {MIN_AGREEMENT:.0%} needed) and misses them by {typical:.3g} "
+                f"(at most {MAX_RESIDUAL:.0%} of their spread, {spread:.3g}); largest residual "
+                f"{largest:.3g}{_kind_of(self.logits)}"
             )
-        return HeadFit(residual, agreement)
+        return HeadFit(largest, agreement)
 
     def to(self, device: torch.device | str) -> Self:
         """The bank on a device, with its head; itself where it is there."""
@@ -243,6 +260,8 @@ class FeatureBank:
         for name in ("head", "train", "test"):  # what follows from the tensors
             vars(new).pop(name, None)
         vars(new).update(parts)
+        if "head" in vars(self) and new.stored_head is not None:  # checked with these logits
+            vars(new)["head"] = new.stored_head
         vouch(new.features, vouched(self.features))
         return new
 

@@ -188,3 +188,23 @@ def test_tampered_and_foreign_banks_are_named(small_bank, tmp_path):
     undigested = {"content_sha256": None, "header_sha256": None}
     foreign = load_after(schema_version=1, **undigested, class_names=["a", "b", "c"])
     assert foreign.class_names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda logits: logits.softmax(dim=1), "look like softmax probabilities: give the logits"),
+        (lambda logits: logits.log_softmax(dim=1), "look like log-softmax values"),
+        (lambda logits: 1.2 * logits, "misses them by"),
+    ],
+)
+@pytest.mark.parametrize("stored", [True, False])
+def test_logits_that_are_not_the_heads_are_refused(resnet20, change, words, stored):
+    """They agree in the class of nearly every image, and a cut head would not."""
+    test = resnet20.test
+    if not stored and words == "misses them by":
+        pytest.skip("without a stored head, scaled logits are another head's")
+    parts = (test.features, change(test.logits), test.labels)
+    bank = FeatureBank(*parts, stored_head=test.head if stored else None)
+    with pytest.raises(BankError, match=words):
+        _ = bank.head
