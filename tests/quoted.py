@@ -63,7 +63,7 @@ QUOTED: list[tuple[str, str, list[Source]]] = [
         "it still classifies {} % of the test images instead of {} %. Five random filters give {}",
         BY_K(subsets="influential") + cell("00_accuracy", name="resnet20") + BY_K(subsets="random"),
     ),
-    (README, "the network untouched, gives {} %", [sources.refitted]),
+    (README, "only those 50 weights and 10 biases: {} %", [sources.refitted]),
     (README, "runs the cut costs {} points", [sources.lost_by_the_cut]),
     (
         README,
