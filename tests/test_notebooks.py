@@ -67,7 +67,7 @@ def test_cells_are_short_and_explained(notebook):
     assert notebook.cells[0].source.startswith("# ")
     assert "## What differs and why" in notebook.cells[-1].source
     for cell in code_cells(notebook):
-        assert cell.source.count("\n") < 40, cell.source[:80]
+        assert cell.source.count("\n") < 25, cell.source[:80]
 
 
 def test_a_claim_is_recorded_and_a_figure_shown(path, notebook):
